@@ -3,3 +3,9 @@
 
 pub mod lsn;
 pub mod secret;
+
+pub mod ack;
+pub mod in_flight;
+pub mod outbox;
+pub mod relay;
+pub mod wal;
