@@ -9,3 +9,6 @@ pub mod in_flight;
 pub mod outbox;
 pub mod relay;
 pub mod wal;
+
+pub mod cli;
+pub mod config;

@@ -1,0 +1,207 @@
+//! The command line, as far as it can be read without looking at anything else.
+//!
+//! Arguments go in; what was asked for comes out, or a message of clap's with its exit status (0 for `--help` and
+//! `--version`, 2 for wrong usage). Nothing is read, opened or started here.
+
+pub mod log;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status of a configuration that was refused (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+/// What was typed.
+#[derive(Parser)]
+#[command(
+    name = "outbox-relay",
+    version,
+    about = "Relays committed rows of a PostgreSQL outbox table to Kafka",
+    long_about = "Relays committed rows of a PostgreSQL outbox table to Kafka.\n\n\
+        It follows the write-ahead log through a logical replication slot, sends each inserted row as a record, and lets \
+        PostgreSQL forget that log only after Kafka has confirmed the record.",
+    after_long_help = AFTER_HELP,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// The configuration, a TOML file
+    ///
+    /// Not needed where environment or --set give everything.
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Set a configuration key, over file and environment
+    ///
+    /// May be repeated. Lists are written with commas. Everyone on the machine can see it: keep passwords out.
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Relay until told to stop by SIGTERM or SIGINT
+    Run,
+}
+
+const AFTER_HELP: &str = "\
+Configuration:
+  --set is stronger than the environment, which is stronger than the file, which is stronger than
+  the defaults. Every key is also a variable: OUTBOX_RELAY_, the section, two underscores, the key.
+  With _FILE behind it, the variable names a file that holds the value; so passwords stay out of
+  sight. Under KAFKA__ an underscore stands for a dot.
+
+    postgres.url             OUTBOX_RELAY_POSTGRES__URL             required
+    kafka.bootstrap.servers  OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS  required
+    kafka.sasl.password      OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE
+
+Exit status:
+   0  done, or stopped as asked
+   1  stopped by an error
+   2  wrong usage of the command line
+  78  configuration refused; stderr lists everything that is wrong with it
+
+Example:
+  outbox-relay --set postgres.url=postgres://outbox_relay@db.example/shop \\
+               --set kafka.bootstrap.servers=kafka.example:9092 run
+";
+
+impl Cli {
+    /// Reads arguments, the program's name first.
+    ///
+    /// # Errors
+    /// Also for `--help` and `--version`: clap's error knows what to print, where, and the exit status.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments)
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as log.level=debug".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &str) -> Result<Cli, String> {
+        let arguments = format!("outbox-relay {arguments}");
+        Cli::read(arguments.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn help_tells_what_one_needs_to_start() {
+        // As on a terminal of this width.
+        insta::assert_snapshot!(Cli::command().term_width(100).render_long_help(), @r"
+        Relays committed rows of a PostgreSQL outbox table to Kafka.
+
+        It follows the write-ahead log through a logical replication slot, sends each inserted row as a
+        record, and lets PostgreSQL forget that log only after Kafka has confirmed the record.
+
+        Usage: outbox-relay [OPTIONS] <COMMAND>
+
+        Commands:
+          run   Relay until told to stop by SIGTERM or SIGINT
+          help  Print this message or the help of the given subcommand(s)
+
+        Options:
+          -c, --config <FILE>
+                  The configuration, a TOML file
+                  
+                  Not needed where environment or --set give everything.
+
+              --set <KEY=VALUE>
+                  Set a configuration key, over file and environment
+                  
+                  May be repeated. Lists are written with commas. Everyone on the machine can see it: keep
+                  passwords out.
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+          -V, --version
+                  Print version
+
+        Configuration:
+          --set is stronger than the environment, which is stronger than the file, which is stronger than
+          the defaults. Every key is also a variable: OUTBOX_RELAY_, the section, two underscores, the key.
+          With _FILE behind it, the variable names a file that holds the value; so passwords stay out of
+          sight. Under KAFKA__ an underscore stands for a dot.
+
+            postgres.url             OUTBOX_RELAY_POSTGRES__URL             required
+            kafka.bootstrap.servers  OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS  required
+            kafka.sasl.password      OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE
+
+        Exit status:
+           0  done, or stopped as asked
+           1  stopped by an error
+           2  wrong usage of the command line
+          78  configuration refused; stderr lists everything that is wrong with it
+
+        Example:
+          outbox-relay --set postgres.url=postgres://outbox_relay@db.example/shop \
+                       --set kafka.bootstrap.servers=kafka.example:9092 run
+        ");
+        insta::assert_snapshot!(Cli::command().term_width(100).render_help(), @"
+        Relays committed rows of a PostgreSQL outbox table to Kafka
+
+        Usage: outbox-relay [OPTIONS] <COMMAND>
+
+        Commands:
+          run   Relay until told to stop by SIGTERM or SIGINT
+          help  Print this message or the help of the given subcommand(s)
+
+        Options:
+          -c, --config <FILE>    The configuration, a TOML file
+              --set <KEY=VALUE>  Set a configuration key, over file and environment
+          -h, --help             Print help (see more with '--help')
+          -V, --version          Print version
+        ");
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_on_both_sides_of_the_command() {
+        for arguments in [
+            "-c a.toml --set x.y=1=2 run",
+            "run --set x.y=1=2 --config a.toml",
+            "--set x.y=1=2 run -c a.toml",
+        ] {
+            let cli = read(arguments).unwrap();
+            assert_eq!(cli.command, Command::Run);
+            assert_eq!(cli.config.unwrap(), PathBuf::from("a.toml"));
+            assert_eq!(cli.set, [("x.y".to_owned(), "1=2".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn wrong_usage_says_what_was_expected() {
+        insta::assert_snapshot!(read("--set log.level run").map(|_| ()).unwrap_err(), @"
+        error: invalid value 'log.level' for '--set <KEY=VALUE>': expected KEY=VALUE, such as log.level=debug
+
+        For more information, try '--help'.
+        ");
+        insta::assert_snapshot!(read("walk").map(|_| ()).unwrap_err(), @"
+        error: unrecognized subcommand 'walk'
+
+        Usage: outbox-relay [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        ");
+    }
+}

@@ -1,0 +1,135 @@
+//! From settings to the [`Config`] that the program uses, and what is wrong only with several of them together.
+
+use super::kafka::{Properties, one_name};
+use super::problem::Problem;
+use super::settings::{Settings, missed};
+use super::value::{Mistake, Value};
+use super::{Config, Delivery, Log, LogFormat, LogLevel, Postgres};
+use crate::outbox::{Columns, Route, Spec, Template};
+
+/// Builds the configuration. Nothing comes out only if a problem was found, here or before.
+pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Config> {
+    check_event_type(settings, problems);
+    let kafka = kafka(settings, problems);
+    Some(Config {
+        postgres: Postgres {
+            url: settings.secret("postgres.url")?,
+            slot: settings.text("postgres.slot")?,
+            publication: settings.text("postgres.publication")?,
+            create_slot: settings.bool("postgres.create_slot")?,
+        },
+        outbox: outbox(settings)?,
+        kafka,
+        delivery: Delivery {
+            max_in_flight: settings.size("delivery.max_in_flight")?,
+            drain_timeout: settings.duration("delivery.drain_timeout")?,
+        },
+        http: settings.optional("http.listen")?,
+        log: Log {
+            format: log_format(settings)?,
+            level: log_level(settings)?,
+        },
+    })
+}
+
+fn outbox(settings: &Settings) -> Option<Spec> {
+    let columns = Columns {
+        id: settings.text("outbox.columns.id")?,
+        aggregate_type: settings.text("outbox.columns.aggregate_type")?,
+        aggregate_id: settings.text("outbox.columns.aggregate_id")?,
+        event_type: settings.optional("outbox.columns.event_type")?,
+        payload: settings.text("outbox.columns.payload")?,
+        timestamp: settings.optional("outbox.columns.timestamp")?,
+    };
+    Some(Spec {
+        tables: settings.tables("outbox.tables")?,
+        headers: headers(settings, columns.event_type.is_some()),
+        columns,
+        route: Route {
+            topic: settings.template("route.topic")?,
+            key: settings.template("route.key")?,
+            partition: settings.optional("route.partition")?,
+        },
+    })
+}
+
+/// The headers as given. Of the default ones, `{event_type}` is left out where the table has no such column.
+fn headers(settings: &Settings, has_event_type: bool) -> Vec<(String, Template)> {
+    let entries = settings.map("outbox.headers").iter();
+    entries
+        .filter_map(|(name, value, _)| {
+            if let Value::Template(template) = value {
+                Some((name, template))
+            } else {
+                None
+            }
+        })
+        .filter(|(_, template)| has_event_type || !uses_event_type(template))
+        .map(|(name, template)| (name.clone(), template.clone()))
+        .collect()
+}
+
+fn uses_event_type(template: &Template) -> bool {
+    template.placeholders().any(|name| name == "event_type")
+}
+
+/// A template that somebody wrote with `{event_type}`, although `outbox.columns.event_type` is "".
+fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
+    if settings.optional("outbox.columns.event_type") != Some(None) {
+        return;
+    }
+    let entry = |path| settings.entry(path).zip(settings.template(path));
+    let routes = ["route.topic", "route.key"].into_iter().filter_map(entry);
+    let headers = settings
+        .map("outbox.headers")
+        .iter()
+        .filter_map(|(_, value, entry)| match value {
+            Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
+            _ => None,
+        });
+    for (entry, _) in routes
+        .chain(headers)
+        .filter(|(_, template)| uses_event_type(template))
+    {
+        let mistake = Mistake::new(
+            "needs {event_type}, but outbox.columns.event_type is \"\": there is no such column",
+        );
+        problems.push(entry.problem(mistake));
+    }
+}
+
+fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
+    let given = settings
+        .map("kafka")
+        .iter()
+        .filter_map(|(name, value, _)| match value {
+            Value::Text(text) => Some((one_name(name).to_owned(), text.clone())),
+            _ => None,
+        });
+    let properties = Properties::merge(given);
+    match properties.get("bootstrap.servers") {
+        Some("") => problems.push(Problem::new("kafka.bootstrap.servers", "must not be empty")),
+        Some(_) => {}
+        None => missed("kafka.bootstrap.servers", problems),
+    }
+    properties
+}
+
+fn log_format(settings: &Settings) -> Option<LogFormat> {
+    match settings.text("log.format")?.as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+fn log_level(settings: &Settings) -> Option<LogLevel> {
+    match settings.text("log.level")?.as_str() {
+        "error" => Some(LogLevel::Error),
+        "warn" => Some(LogLevel::Warn),
+        "info" => Some(LogLevel::Info),
+        "debug" => Some(LogLevel::Debug),
+        "trace" => Some(LogLevel::Trace),
+        _ => None,
+    }
+}

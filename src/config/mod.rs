@@ -1,0 +1,150 @@
+//! The configuration: what was written in the file, the environment and `--set`, and what the program uses.
+//!
+//! Two kinds of types. Written: entries with their origin ([`keys`] has the one table of what exists; `file`,
+//! `environment` and `layers` read and layer them; `value` and `settings` check them). Usable: [`Config`], plain values
+//! that nobody has to check again. Between them lies [`load`], which tells all mistakes at once.
+//!
+//! The environment is an argument; only the files that are named are read.
+
+mod build;
+mod environment;
+mod file;
+mod kafka;
+pub mod keys;
+mod layers;
+mod problem;
+mod property_names;
+mod settings;
+mod suggest;
+mod table_name;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+pub use kafka::Properties;
+pub use problem::{Origin, Problem, Problems};
+pub use value::Kind;
+
+use crate::outbox::Spec;
+use crate::secret::Secret;
+use layers::Layers;
+use settings::Settings;
+
+/// The configuration, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[postgres]`.
+    pub postgres: Postgres,
+    /// `[outbox]` and `[route]`.
+    pub outbox: Spec,
+    /// `[kafka]`, with the properties that the relay fixes.
+    pub kafka: Properties,
+    /// `[delivery]`.
+    pub delivery: Delivery,
+    /// `http.listen`: `host:port`, or nothing to serve no HTTP.
+    pub http: Option<String>,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// `[postgres]`: whose outbox, and how to follow it.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// A libpq URL or key=value string, as it was written. It may hold a password.
+    pub url: Secret,
+    /// The replication slot: a valid name of one.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// Whether a missing slot is made.
+    pub create_slot: bool,
+}
+
+/// `[delivery]`: limits of what is under way to Kafka.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Bytes that may be handed to the producer and not yet be confirmed.
+    pub max_in_flight: u64,
+    /// How long an orderly stop waits for confirmations.
+    pub drain_timeout: Duration,
+}
+
+/// `[log]`: what is written to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// The least important lines to write.
+    pub level: LogLevel,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Readable lines.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What stops the relay.
+    Error,
+    /// What keeps it from moving, or what somebody should look at.
+    Warn,
+    /// What it does, a few lines an hour.
+    Info,
+    /// What happens inside.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Reads the configuration: `set` over `environment` over `file` over the defaults.
+///
+/// # Errors
+/// With all mistakes that were found. A file that is no TOML hides what is wrong with values and what is missing.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let mut layers = Layers::default();
+    let mut readable = true;
+    if let Some(path) = file {
+        match file::read(path) {
+            Ok((entries, mistakes)) => {
+                problems.extend(mistakes);
+                layers.add(entries, &mut problems);
+            }
+            Err(mistakes) => {
+                problems.extend(mistakes);
+                readable = false;
+            }
+        }
+    }
+    let (entries, mistakes) = environment::read(environment);
+    problems.extend(mistakes);
+    layers.add(entries, &mut problems);
+    for (path, value) in set {
+        match layers::set(path, value) {
+            Ok(entry) => layers.add([entry], &mut problems),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !readable {
+        return Err(Problems(problems));
+    }
+    let settings = Settings::read(&layers, &mut problems);
+    match build::config(&settings, &mut problems) {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems(problems)),
+    }
+}

@@ -1,0 +1,596 @@
+//! What people meet: what a configuration gives, and what its mistakes look like.
+
+use std::io::Write;
+
+use super::*;
+
+/// Enough to start.
+const LEAST: &str =
+    "postgres.url = \"postgres://relay:hunter2@db/shop\"\nkafka.bootstrap.servers = \"kafka:9092\"\n";
+
+/// Loads a file of this text with these variables and `--set`.
+fn load_all(toml: &str, variables: &[(&str, &str)], set: &[&str]) -> Result<Config, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("relay.toml");
+    std::fs::write(&path, toml).unwrap();
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    let set: Vec<_> = set
+        .iter()
+        .map(|set| set.split_once('=').unwrap())
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect();
+    load(Some(&path), variables, &set)
+}
+
+fn of_file(toml: &str) -> Config {
+    load_all(&format!("{LEAST}{toml}"), &[], &[]).unwrap()
+}
+
+/// The message about a file with this below the least configuration; the folder's name is left out.
+fn problems(toml: &str) -> String {
+    problems_of_all(&format!("{LEAST}{toml}"), &[], &[])
+}
+
+fn problems_of_all(toml: &str, variables: &[(&str, &str)], set: &[&str]) -> String {
+    let text = load_all(toml, variables, set).unwrap_err().to_string();
+    assert!(!text.contains("hunter2"), "a secret is in: {text}");
+    let mut short = String::new();
+    for (index, part) in text.split("relay.toml").enumerate() {
+        // What ends in front of the file's name is its folder.
+        let cut = part.rfind(['(', ' ', '\n']).map_or(0, |at| at + 1);
+        let last = index == text.matches("relay.toml").count();
+        short.push_str(if last { part } else { &part[..cut] });
+        short.push_str(if last { "" } else { "relay.toml" });
+    }
+    short
+}
+
+#[test]
+fn two_values_are_enough() {
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES__URL", "postgres://relay:hunter2@db/shop"),
+        ("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", "kafka:9092"),
+    ];
+    let config = load(
+        None,
+        variables.map(|(name, value)| (name.into(), value.into())),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.postgres.url.reveal(), "postgres://relay:hunter2@db/shop");
+    insta::assert_debug_snapshot!(config, @r#"
+    Config {
+        postgres: Postgres {
+            url: (hidden),
+            slot: "outbox_relay",
+            publication: "outbox_relay",
+            create_slot: true,
+        },
+        outbox: Spec {
+            tables: [
+                TableName {
+                    schema: "public",
+                    name: "outbox",
+                },
+            ],
+            columns: Columns {
+                id: "id",
+                aggregate_type: "aggregate_type",
+                aggregate_id: "aggregate_id",
+                event_type: Some(
+                    "event_type",
+                ),
+                payload: "payload",
+                timestamp: None,
+            },
+            headers: [
+                (
+                    "event_type",
+                    Template {
+                        text: "{event_type}",
+                        pieces: [
+                            Placeholder(
+                                "event_type",
+                            ),
+                        ],
+                    },
+                ),
+            ],
+            route: Route {
+                topic: Template {
+                    text: "outbox.event.{aggregate_type}",
+                    pieces: [
+                        Literal(
+                            "outbox.event.",
+                        ),
+                        Placeholder(
+                            "aggregate_type",
+                        ),
+                    ],
+                },
+                key: Template {
+                    text: "{aggregate_id}",
+                    pieces: [
+                        Placeholder(
+                            "aggregate_id",
+                        ),
+                    ],
+                },
+                partition: None,
+            },
+        },
+        kafka: {
+            "acks": "all",
+            "allow.auto.create.topics": "false",
+            "bootstrap.servers": "kafka:9092",
+            "client.id": "outbox-relay",
+            "enable.gapless.guarantee": "true",
+            "enable.idempotence": "true",
+            "message.timeout.ms": "0",
+            "partitioner": "murmur2_random",
+        },
+        delivery: Delivery {
+            max_in_flight: 16777216,
+            drain_timeout: 20s,
+        },
+        http: Some(
+            "127.0.0.1:9464",
+        ),
+        log: Log {
+            format: Text,
+            level: Info,
+        },
+    }
+    "#);
+}
+
+#[test]
+fn set_is_over_environment_over_file_over_default() {
+    let file = format!("{LEAST}log.level = \"warn\"\nlog.format = \"json\"\npostgres.slot = \"file\"\n");
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES__SLOT", "environment"),
+        ("OUTBOX_RELAY_LOG__LEVEL", "error"),
+    ];
+    let config = load_all(&file, &variables, &["log.level=debug", "log.level=trace"]).unwrap();
+    assert_eq!(
+        config.log,
+        Log {
+            format: LogFormat::Json,
+            level: LogLevel::Trace
+        }
+    );
+    assert_eq!(config.postgres.slot, "environment");
+    assert_eq!(config.postgres.publication, "outbox_relay");
+}
+
+#[test]
+fn a_synonym_of_a_stronger_layer_wins_too() {
+    let file = format!("{LEAST}kafka.\"linger.ms\" = 50\n");
+    let config = load_all(&file, &[("OUTBOX_RELAY_KAFKA__QUEUE_BUFFERING_MAX_MS", "1")], &[]).unwrap();
+    assert_eq!(config.kafka.get("linger.ms"), Some("1"));
+    assert_eq!(config.kafka.iter().filter(|(_, value)| *value == "50").count(), 0);
+}
+
+#[test]
+fn kafka_properties_are_the_same_quoted_dotted_and_as_tables() {
+    let config = of_file(
+        "[kafka.sasl]\nmechanism = \"PLAIN\"\n[kafka.socket]\nkeepalive.enable = true\ntimeout.ms = 0x1_000\n",
+    );
+    assert_eq!(config.kafka.get("sasl.mechanisms"), Some("PLAIN"));
+    assert_eq!(config.kafka.get("socket.keepalive.enable"), Some("true"));
+    assert_eq!(config.kafka.get("socket.timeout.ms"), Some("4096"));
+}
+
+#[test]
+fn given_headers_replace_the_default_ones_and_keep_their_order() {
+    let headers = |config: &Config| {
+        let header = |(name, template): &(String, crate::outbox::Template)| format!("{name}={template}");
+        config
+            .outbox
+            .headers
+            .iter()
+            .map(header)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(headers(&of_file("")), "event_type={event_type}");
+    assert_eq!(headers(&of_file("outbox.columns.event_type = \"\"")), "");
+    let file = "[outbox.headers]\nz = \"{tenant}\"\nce.type = \"{event_type}\"\na = \"\"\n";
+    assert_eq!(headers(&of_file(file)), "z={tenant} ce.type={event_type} a=");
+    assert_eq!(headers(&of_file("[outbox.headers]\n")), "");
+    let with_set = |set: &[&str]| load_all(&format!("{LEAST}{file}"), &[], set).unwrap();
+    assert_eq!(
+        headers(&with_set(&["outbox.headers.z=x=y", "outbox.headers.b=1"])),
+        "z=x=y ce.type={event_type} a= b=1"
+    );
+    assert_eq!(headers(&load_all(LEAST, &[], &["outbox.headers="]).unwrap()), "");
+}
+
+#[test]
+fn a_variable_can_name_a_file_with_the_value() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"hunter2\r\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let variables = [
+        ("OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE", path),
+        // Properties that end in .file are themselves.
+        ("OUTBOX_RELAY_KAFKA__SASL_OAUTHBEARER_ASSERTION_FILE", path),
+        ("OUTBOX_RELAY_KAFKA__LOG_LEVEL", "6"),
+    ];
+    let config = load_all(LEAST, &variables, &[]).unwrap();
+    assert_eq!(config.kafka.get("sasl.password"), Some("hunter2"));
+    assert_eq!(config.kafka.get("sasl.oauthbearer.assertion.file"), Some(path));
+    assert_eq!(config.kafka.get("log_level"), Some("6"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn what_is_wrong_with_such_a_file_is_told() {
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES__URL_FILE", "/nowhere/url"),
+        ("OUTBOX_RELAY_KAFKA__SASL_PASSWORD", "hunter2"),
+        ("OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE", "/nowhere/password"),
+    ];
+    insta::assert_snapshot!(problems_of_all(LEAST, &variables, &[]), @r#"
+    2 problems in the configuration
+
+      OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE: contradicts OUTBOX_RELAY_KAFKA__SASL_PASSWORD, which is set as well
+        hint: set one of the two
+
+      OUTBOX_RELAY_POSTGRES__URL_FILE = "/nowhere/url": cannot read the file: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let variables = [
+        // A Kubernetes service called outbox-relay, and one called outbox-relay-kafka.
+        ("OUTBOX_RELAY_SERVICE_HOST", "10.0.0.1"),
+        ("OUTBOX_RELAY_SERVICE_PORT", "9464"),
+        ("OUTBOX_RELAY_SERVICE_PORT_HTTP", "9464"),
+        ("OUTBOX_RELAY_PORT", "tcp://10.0.0.1:9464"),
+        ("OUTBOX_RELAY_PORT_9464_TCP", "tcp://10.0.0.1:9464"),
+        ("OUTBOX_RELAY_PORT_9464_TCP_PROTO", "tcp"),
+        ("OUTBOX_RELAY_PORT_9464_TCP_PORT", "9464"),
+        ("OUTBOX_RELAY_PORT_9464_TCP_ADDR", "10.0.0.1"),
+        ("OUTBOX_RELAY_KAFKA_SERVICE_HOST", "10.0.0.2"),
+        ("OUTBOX_RELAY_KAFKA_SERVICE_PORT", "9092"),
+        ("OUTBOX_RELAY_KAFKA_SERVICE_PORT_TCP_CLIENT", "9092"),
+        ("OUTBOX_RELAY_KAFKA_PORT", "tcp://10.0.0.2:9092"),
+        ("OUTBOX_RELAY_KAFKA_PORT_9092_TCP", "tcp://10.0.0.2:9092"),
+        ("OUTBOX_RELAY_KAFKA_PORT_9092_TCP_ADDR", "10.0.0.2"),
+        ("OUTBOX_RELAY_HTTP_METRICS_PORT_9464_UDP_PORT", "9464"),
+        // Further ones.
+        ("OUTBOX_RELAY_SETUP_URL", "postgres://owner@db/shop"),
+        ("OUTBOX_RELAY_LOGO", "owl"),
+        ("OUTBOX_RELAY", "x"),
+        ("outbox_relay_log__level", "loud"),
+        ("LOG__LEVEL", "loud"),
+    ];
+    assert!(load_all(LEAST, &variables, &[]).is_ok());
+}
+
+#[test]
+fn variables_of_a_section_must_name_a_key() {
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES_URL", "postgres://relay:hunter2@db/shop"),
+        ("OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092"),
+        ("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVER", "kafka:9092"),
+        ("OUTBOX_RELAY_HTTP_PORT", "9464"),
+        ("OUTBOX_RELAY_LOG", "debug"),
+        ("OUTBOX_RELAY_OUTBOX__HEADERS__TENANT", "{tenant}"),
+        ("OUTBOX_RELAY_AFTER_PUBLISH__DELETE", "true"),
+        ("OUTBOX_RELAY_TOPICS__CONFIG__RETENTION_MS", "1"),
+    ];
+    insta::assert_snapshot!(problems_of_all("", &variables, &[]), @r#"
+    8 problems in the configuration
+
+      OUTBOX_RELAY_AFTER_PUBLISH__DELETE: names no key
+        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+
+      OUTBOX_RELAY_HTTP_PORT: names no key
+        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+
+      OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS: names no key
+        hint: did you mean OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS?
+
+      OUTBOX_RELAY_LOG: names no key
+        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+
+      OUTBOX_RELAY_OUTBOX__HEADERS__TENANT: outbox.headers has names of your own, which a variable cannot spell
+        hint: give it in the configuration file or with --set outbox.headers.NAME=…
+
+      OUTBOX_RELAY_POSTGRES_URL: names no key
+        hint: did you mean OUTBOX_RELAY_POSTGRES__URL?
+
+      kafka.bootstrap.server (OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVER): librdkafka has no such property
+        hint: did you mean OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS?
+
+      topics.config.retention.ms = "1" (OUTBOX_RELAY_TOPICS__CONFIG__RETENTION_MS): is not supported yet
+    "#);
+}
+
+#[test]
+fn every_key_has_a_variable_and_a_set_that_take_its_default() {
+    for key in keys::KEYS {
+        let keys::Preset::Value(default) = key.default else {
+            continue;
+        };
+        let variable = environment::variable(key.path);
+        load_all(LEAST, &[(&variable, default)], &[]).unwrap_or_else(|error| panic!("{variable}: {error}"));
+        load_all(LEAST, &[], &[&format!("{}={default}", key.path)])
+            .unwrap_or_else(|error| panic!("{}: {error}", key.path));
+    }
+}
+
+#[test]
+fn what_is_required_is_missed() {
+    insta::assert_snapshot!(load(None, [], &[]).unwrap_err(), @"
+    2 problems in the configuration
+
+      postgres.url: is required
+        hint: set it in the configuration file, or OUTBOX_RELAY_POSTGRES__URL in the environment
+
+      kafka.bootstrap.servers: is required
+        hint: set it in the configuration file, or OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS in the environment
+    ");
+}
+
+#[test]
+fn a_misspelt_required_key_is_not_called_missing_as_well() {
+    insta::assert_snapshot!(problems_of_all("[postgres]\nulr = \"hunter2\"\n[kafka]\n\"bootstrap.sevrers\" = \"x\"\n", &[], &[]), @"
+    2 problems in the configuration
+
+      postgres.ulr (relay.toml, line 2): unknown key
+        hint: did you mean postgres.url?
+
+      kafka.bootstrap.sevrers (relay.toml, line 4): librdkafka has no such property
+        hint: did you mean kafka.bootstrap.servers?
+    ");
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest_one() {
+    let toml = "slot = \"a\"\n[http]\nport = 9464\n[postgre]\nurl = \"hunter2\"\n[outbox.column]\nid = \"x\"\n[whatever]\nx = 1\n";
+    insta::assert_snapshot!(problems_of_all(&format!("{LEAST}{toml}"), &[], &["log.levle=info", "postgres=x", "kafka.=x"]), @"
+    8 problems in the configuration
+
+      slot (relay.toml, line 3): unknown key
+        hint: did you mean postgres.slot?
+
+      http.port (relay.toml, line 5): unknown key
+        hint: [http] has listen
+
+      postgre (relay.toml, line 6): unknown key
+        hint: did you mean postgres?
+
+      outbox.column (relay.toml, line 8): unknown key
+        hint: did you mean outbox.columns?
+
+      whatever (relay.toml, line 10): unknown key
+        hint: the sections are postgres, outbox, tables, route, kafka, topics, delivery, state, after_publish, poll, http, log
+
+      log.levle (--set): unknown key
+        hint: did you mean log.level?
+
+      postgres (--set): is a section
+        hint: it has url, slot, publication, create_slot, backfill
+
+      kafka. (--set): unknown key
+        hint: they are listed in librdkafka's CONFIGURATION.md; those of the Java client differ
+    ");
+}
+
+#[test]
+fn wrong_types_and_values_are_told_together() {
+    let toml = r#"
+        postgres.slot = "Orders"
+        postgres.create_slot = "true"
+        outbox.tables = "public.outbox"
+        outbox.columns.id = 5
+        outbox.headers = "x"
+        route.topic = "outbox.${aggregate_type}"
+        route.key = ""
+        delivery.max_in_flight = 16
+        delivery.drain_timeout = "20"
+        http = "off"
+        log.level = "inof"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    11 problems in the configuration
+
+      outbox.headers (relay.toml, line 8): must be a table
+        hint: write [outbox.headers]
+
+      http (relay.toml, line 13): is a section
+        hint: write [http]
+
+      postgres.slot = "Orders" (relay.toml, line 4): is not the name of a slot: lower-case letters, digits and underscores, at most 63
+        hint: "orders" would do
+
+      postgres.create_slot = "true" (relay.toml, line 5): must be true or false, not text
+        hint: remove the quotes
+
+      outbox.tables = "public.outbox" (relay.toml, line 6): must be a list
+        hint: put it in brackets: ["…"]
+
+      outbox.columns.id = 5 (relay.toml, line 7): must be text, not a number
+        hint: put it in double quotes
+
+      route.topic = "outbox.${aggregate_type}" (relay.toml, line 9): "${" at character 8: placeholders are written without "$"
+
+      route.key = "" (relay.toml, line 10): must not be empty
+
+      delivery.max_in_flight = 16 (relay.toml, line 11): is not a size
+        hint: sizes are written like "16MiB": a number with KiB, MiB or GiB
+
+      delivery.drain_timeout = "20" (relay.toml, line 12): is not a time
+        hint: times are written like "20s" or "1h 30m": numbers with ms, s, m, h or d
+
+      log.level = "inof" (relay.toml, line 14): must be one of error, warn, info, debug, trace
+        hint: did you mean "info"?
+    "#);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let toml = "postgres.url = [\"hunter2\"]\nkafka.bootstrap.servers = \"k:1\"\nkafka.sasl.password = [\"hunter2\"]\n";
+    insta::assert_snapshot!(problems_of_all(toml, &[], &[]), @"
+    2 problems in the configuration
+
+      postgres.url (relay.toml, line 1): must be text, not a list
+
+      kafka.sasl.password (relay.toml, line 3): must be text, a number or a boolean, not a list
+    ");
+    insta::assert_snapshot!(problems_of_all("postgres.url = \"hunter2\npostgres.url = hunter2\n", &[], &[]), @r#"
+    3 problems in the configuration
+
+      relay.toml, line 1: is not TOML: invalid basic string, expected `"`
+
+      relay.toml, line 2: is not TOML: duplicate key
+
+      relay.toml, line 2: is not TOML: string values must be quoted, expected literal string
+    "#);
+}
+
+#[test]
+fn fixed_and_wrong_kafka_properties_are_refused_with_the_reason() {
+    let toml = r#"
+        kafka.acks = 1
+        kafka."delivery.timeout.ms" = 30000
+        kafka."transactional.id" = "x"
+        kafka."compression.type" = "brotli"
+        kafka."max.in.flight" = 6
+        kafka."linger.ms" = 1
+        kafka."queue.buffering.max.ms" = 2
+        kafka."buffer.memory" = 33554432
+        kafka."enable.idempotence" = true
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    7 problems in the configuration
+
+      kafka.queue.buffering.max.ms (relay.toml, line 10): contradicts kafka.linger.ms (relay.toml, line 9)
+        hint: they are the same: keep one of the two
+
+      kafka.acks = 1 (relay.toml, line 4): is fixed to "all": with less than "all" an event that Kafka confirmed can be lost with a broker
+        hint: remove it
+
+      kafka.delivery.timeout.ms = 30000 (relay.toml, line 5): is fixed to "0": the relay waits for Kafka without limit; an event must not expire
+        hint: remove it
+
+      kafka.transactional.id = "x" (relay.toml, line 6): cannot be set: the relay chooses it from delivery.guarantee and delivery.transactional_id
+        hint: remove it
+
+      kafka.compression.type = "brotli" (relay.toml, line 7): is refused by librdkafka: Invalid value "brotli" for configuration property "compression.codec"
+
+      kafka.max.in.flight = 6 (relay.toml, line 8): must be at most 5: Kafka keeps no more batches to recognise a repeated one
+
+      kafka.buffer.memory (relay.toml, line 11): librdkafka has no such property
+        hint: they are listed in librdkafka's CONFIGURATION.md; those of the Java client differ
+    "#);
+}
+
+#[test]
+fn keys_of_later_versions_are_not_supported_yet() {
+    let toml = r#"
+        postgres.backfill = true
+        outbox.source = "poll"
+        outbox.columns.timestamp_zone = "Europe/Berlin"
+        topics.create = true
+        topics.partitions = 3
+        topics.config."retention.ms" = 1
+        delivery.guarantee = "exactly-once"
+        delivery.on_rejected = "dead-letter"
+        delivery.skip = ["7", "8"]
+        state.topic = "positions"
+        poll.interval = "2s"
+        [tables."public.orders_outbox"]
+        route.topic = "orders"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    11 problems in the configuration
+
+      postgres.backfill = true (relay.toml, line 4): is not supported yet
+        hint: leave it out; this version accepts only false
+
+      outbox.source = "poll" (relay.toml, line 5): is not supported yet
+        hint: leave it out; this version accepts only "wal"
+
+      outbox.columns.timestamp_zone = "Europe/Berlin" (relay.toml, line 6): is not supported yet
+        hint: leave it out; this version accepts only "UTC"
+
+      tables."public.orders_outbox" (relay.toml, line 15): is not supported yet
+
+      topics.create = true (relay.toml, line 7): is not supported yet
+        hint: leave it out; this version accepts only false
+
+      topics.config.retention.ms = 1 (relay.toml, line 9): is not supported yet
+
+      delivery.guarantee = "exactly-once" (relay.toml, line 10): is not supported yet
+        hint: leave it out; this version accepts only "at-least-once"
+
+      delivery.on_rejected = "dead-letter" (relay.toml, line 11): is not supported yet
+        hint: leave it out; this version accepts only "stop"
+
+      delivery.skip = ["7", "8"] (relay.toml, line 12): is not supported yet
+        hint: leave it out; this version accepts only []
+
+      state.topic = "positions" (relay.toml, line 13): is not supported yet
+        hint: leave it out; this version accepts only "outbox-relay.state" and ""
+
+      poll.interval = "2s" (relay.toml, line 14): is not supported yet
+        hint: leave it out; this version accepts only "1s"
+    "#);
+    // Off is what this version does anyway.
+    of_file(
+        "state.topic = \"\"\ntopics.config = {}\ntables = {}\ndelivery.skip = []\npostgres.backfill = false\n",
+    );
+}
+
+#[test]
+fn contradictions_are_told() {
+    let toml = r#"
+        outbox.columns.event_type = ""
+        route.topic = "events.{event_type}"
+        [outbox.headers]
+        id = "{id}"
+        kind = "{event_type}"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    3 problems in the configuration
+
+      outbox.headers.id = "{id}" (relay.toml, line 7): is a header that the relay writes itself
+        hint: choose another name
+
+      route.topic = "events.{event_type}" (relay.toml, line 5): needs {event_type}, but outbox.columns.event_type is "": there is no such column
+
+      outbox.headers.kind = "{event_type}" (relay.toml, line 8): needs {event_type}, but outbox.columns.event_type is "": there is no such column
+    "#);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_with_what_the_environment_has_wrong() {
+    insta::assert_snapshot!(problems_of_all("a = \nb = [1\n", &[("OUTBOX_RELAY_LOG__LEVLE", "x")], &[]), @"
+    3 problems in the configuration
+
+      relay.toml, line 1: is not TOML: string values must be quoted, expected literal string
+
+      relay.toml, line 2: is not TOML: unclosed array, expected `]`
+
+      OUTBOX_RELAY_LOG__LEVLE: names no key
+        hint: did you mean OUTBOX_RELAY_LOG__LEVEL?
+    ");
+    insta::assert_snapshot!(problems_of_all("{\"name\": \"outbox\", \"config\": {}}", &[], &[]), @"
+    1 problem in the configuration
+
+      relay.toml: a Debezium connector configuration (JSON) is not supported yet
+        hint: write the configuration as TOML
+    ");
+    insta::assert_snapshot!(load(Some(Path::new("/nowhere/relay.toml")), [], &[]).unwrap_err(), @"
+    1 problem in the configuration
+
+      /nowhere/relay.toml: cannot be read: No such file or directory (os error 2)
+    ");
+}
