@@ -1,0 +1,197 @@
+//! The program from outside: arguments, environment and files in; output and exit status out. It needs no servers.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// The program in an empty environment.
+fn relay(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A folder with a `relay.toml`, and the file's path.
+fn file(text: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("relay.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path.to_str().unwrap().to_owned())
+}
+
+fn in_folder(text: &str, folder: &Path) -> String {
+    text.replace(folder.to_str().unwrap(), "[folder]")
+}
+
+#[test]
+fn version_and_help_go_to_stdout_whatever_the_environment() {
+    let broken = [("OUTBOX_RELAY_POSTGRES__SLTO", "x")];
+    let output = relay(&["--version"], &broken);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(0), concat!("outbox-relay ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+    for arguments in [["--help"].as_slice(), &["run", "--help"], &["-h"]] {
+        let output = relay(arguments, &broken);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(
+            stdout(&output).contains("--set <KEY=VALUE>") && output.stderr.is_empty(),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for arguments in [
+        [].as_slice(),
+        &["walk"],
+        &["run", "now"],
+        &["--set", "log.level", "run"],
+        &["--set", "=x", "run"],
+        &["-x", "run"],
+    ] {
+        let output = relay(arguments, &[]);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("--help"),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_refused_configuration_exits_78_and_tells_everything() {
+    let (folder, path) = file("[postgres]\nslto = \"orders\"\n\n[kafka]\nacks = 1\n");
+    let variables = [
+        ("OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT", "16"),
+        ("OUTBOX_RELAY_POSTGRES_URL", "postgres://u:hunter2@h/d"),
+    ];
+    let output = relay(
+        &[
+            "run",
+            "-c",
+            &path,
+            "--set",
+            "log.level=loud",
+            "--set",
+            "topics.create=true",
+        ],
+        &variables,
+    );
+    assert_eq!(output.status.code(), Some(78));
+    assert!(output.stdout.is_empty());
+    insta::assert_snapshot!(in_folder(&stderr(&output), folder.path()), @r#"
+    error: 7 problems in the configuration
+
+      postgres.slto ([folder]/relay.toml, line 2): unknown key
+        hint: did you mean postgres.slot?
+
+      OUTBOX_RELAY_POSTGRES_URL: names no key
+        hint: did you mean OUTBOX_RELAY_POSTGRES__URL?
+
+      kafka.acks = 1 ([folder]/relay.toml, line 5): is fixed to "all": with less than "all" an event that Kafka confirmed can be lost with a broker
+        hint: remove it
+
+      topics.create = "true" (--set): is not supported yet
+        hint: leave it out; this version accepts only false
+
+      delivery.max_in_flight = "16" (OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT): is not a size
+        hint: sizes are written like "16MiB": a number with KiB, MiB or GiB
+
+      log.level = "loud" (--set): must be one of error, warn, info, debug, trace
+
+      kafka.bootstrap.servers: is required
+        hint: set it in the configuration file, or OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS in the environment
+    "#);
+}
+
+#[test]
+fn a_file_that_is_missing_exits_78() {
+    let output = relay(&["-c", "/nowhere/relay.toml", "run"], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    insta::assert_snapshot!(stderr(&output), @"
+    error: 1 problem in the configuration
+
+      /nowhere/relay.toml: cannot be read: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn set_beats_environment_beats_file_on_both_sides_of_the_command() {
+    let least = "postgres.url = \"postgres://localhost/shop\"\nkafka.bootstrap.servers = \"localhost:1\"\n";
+    // Every layer is wrong in its own words, and so says which one was looked at.
+    let (folder, path) = file(&format!("{least}log.level = \"file\"\n"));
+    let told = |before: &[&str], variables: &[(&str, &str)], after: &[&str]| {
+        let output = relay(&[before, &["run"], after].concat(), variables);
+        assert_eq!(output.status.code(), Some(78));
+        in_folder(stderr(&output).lines().nth(2).unwrap(), folder.path())
+    };
+    let variables = [("OUTBOX_RELAY_LOG__LEVEL", "environment")];
+    let levels = "must be one of error, warn, info, debug, trace";
+    assert_eq!(
+        told(&["-c", &path], &[], &[]),
+        format!("  log.level = \"file\" ([folder]/relay.toml, line 3): {levels}")
+    );
+    assert_eq!(
+        told(&[], &variables, &["-c", &path]),
+        format!("  log.level = \"environment\" (OUTBOX_RELAY_LOG__LEVEL): {levels}")
+    );
+    for (before, after) in [
+        (["--config", &path], ["--set", "log.level=set"]),
+        (["--set", "log.level=set"], ["--config", &path]),
+    ] {
+        assert_eq!(
+            told(&before, &variables, &after),
+            format!("  log.level = \"set\" (--set): {levels}")
+        );
+    }
+}
+
+#[test]
+fn a_secret_can_come_from_a_file_and_is_not_shown() {
+    let (folder, path) = file("hunter2-mixed-up\n");
+    let missing = folder.path().join("missing");
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES__SLOT_FILE", path.as_str()),
+        ("OUTBOX_RELAY_POSTGRES__URL_FILE", missing.to_str().unwrap()),
+        ("OUTBOX_RELAY_OUTBOX__TABLES_FILE", path.as_str()),
+        ("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", "localhost:1"),
+    ];
+    let output = relay(&["run"], &variables);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(!stderr(&output).contains("hunter2"));
+    insta::assert_snapshot!(in_folder(&stderr(&output), folder.path()), @r#"
+    error: 3 problems in the configuration
+
+      OUTBOX_RELAY_POSTGRES__URL_FILE = "[folder]/missing": cannot read the file: No such file or directory (os error 2)
+
+      postgres.slot (OUTBOX_RELAY_POSTGRES__SLOT_FILE): is not the name of a slot: lower-case letters, digits and underscores, at most 63
+
+      outbox.tables (OUTBOX_RELAY_OUTBOX__TABLES_FILE): is not valid; its value may be a secret and is not shown
+    "#);
+}
