@@ -1,0 +1,273 @@
+//! What mistakes look like, all together, as an operator reads them.
+
+use super::*;
+
+#[test]
+fn what_is_required_is_missed() {
+    insta::assert_snapshot!(load(None, [], &[]).unwrap_err(), @"
+    2 problems in the configuration
+
+      postgres.url: is required
+        hint: set it in the configuration file, or OUTBOX_RELAY_POSTGRES__URL in the environment
+
+      kafka.bootstrap.servers: is required
+        hint: set it in the configuration file, or OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS in the environment
+    ");
+}
+
+#[test]
+fn a_misspelt_required_key_is_not_called_missing_as_well() {
+    insta::assert_snapshot!(problems_of_all("[postgres]\nulr = \"hunter2\"\n[kafka]\n\"bootstrap.sevrers\" = \"x\"\n", &[], &[]), @"
+    2 problems in the configuration
+
+      postgres.ulr (relay.toml, line 2): unknown key
+        hint: did you mean postgres.url?
+
+      kafka.bootstrap.sevrers (relay.toml, line 4): librdkafka has no such property
+        hint: did you mean kafka.bootstrap.servers?
+    ");
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest_one() {
+    let toml = "slot = \"a\"\n[http]\nport = 9464\n[postgre]\nurl = \"hunter2\"\n[outbox.column]\nid = \"x\"\n[whatever]\nx = 1\n";
+    insta::assert_snapshot!(problems_of_all(&format!("{LEAST}{toml}"), &[], &["log.levle=info", "postgres=x", "kafka.=x"]), @"
+    8 problems in the configuration
+
+      slot (relay.toml, line 3): unknown key
+        hint: did you mean postgres.slot?
+
+      http.port (relay.toml, line 5): unknown key
+        hint: [http] has listen
+
+      postgre (relay.toml, line 6): unknown key
+        hint: did you mean postgres?
+
+      outbox.column (relay.toml, line 8): unknown key
+        hint: did you mean outbox.columns?
+
+      whatever (relay.toml, line 10): unknown key
+        hint: the sections are postgres, outbox, tables, route, kafka, topics, delivery, state, after_publish, poll, http, log
+
+      log.levle (--set): unknown key
+        hint: did you mean log.level?
+
+      postgres (--set): is a section
+        hint: it has url, slot, publication, create_slot, backfill
+
+      kafka. (--set): unknown key
+        hint: they are listed in librdkafka's CONFIGURATION.md; those of the Java client differ
+    ");
+}
+
+#[test]
+fn wrong_types_and_values_are_told_together() {
+    let toml = r#"
+        postgres.slot = "Orders"
+        postgres.create_slot = "true"
+        outbox.tables = "public.outbox"
+        outbox.columns.id = 5
+        outbox.headers = "x"
+        route.topic = "outbox.${aggregate_type}"
+        route.key = ""
+        delivery.max_in_flight = 16
+        delivery.drain_timeout = "20"
+        http = "off"
+        log.level = "inof"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    11 problems in the configuration
+
+      outbox.headers (relay.toml, line 8): must be a table
+        hint: write [outbox.headers]
+
+      http (relay.toml, line 13): is a section
+        hint: write [http]
+
+      postgres.slot = "Orders" (relay.toml, line 4): is not the name of a slot: lower-case letters, digits and underscores, at most 63
+        hint: "orders" would do
+
+      postgres.create_slot = "true" (relay.toml, line 5): must be true or false, not text
+        hint: remove the quotes
+
+      outbox.tables = "public.outbox" (relay.toml, line 6): must be a list
+        hint: put it in brackets: ["…"]
+
+      outbox.columns.id = 5 (relay.toml, line 7): must be text, not a number
+        hint: put it in double quotes
+
+      route.topic = "outbox.${aggregate_type}" (relay.toml, line 9): "${" at character 8: placeholders are written without "$"
+
+      route.key = "" (relay.toml, line 10): must not be empty
+
+      delivery.max_in_flight = 16 (relay.toml, line 11): is not a size
+        hint: sizes are written like "16MiB": a number with KiB, MiB or GiB
+
+      delivery.drain_timeout = "20" (relay.toml, line 12): is not a time
+        hint: times are written like "20s" or "1h 30m": numbers with ms, s, m, h or d
+
+      log.level = "inof" (relay.toml, line 14): must be one of error, warn, info, debug, trace
+        hint: did you mean "info"?
+    "#);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let toml = "postgres.url = [\"hunter2\"]\nkafka.bootstrap.servers = \"k:1\"\nkafka.sasl.password = [\"hunter2\"]\n";
+    insta::assert_snapshot!(problems_of_all(toml, &[], &[]), @"
+    2 problems in the configuration
+
+      postgres.url (relay.toml, line 1): must be text, not a list
+
+      kafka.sasl.password (relay.toml, line 3): must be text, a number or a boolean, not a list
+    ");
+    insta::assert_snapshot!(problems_of_all("postgres.url = \"hunter2\npostgres.url = hunter2\n", &[], &[]), @r#"
+    3 problems in the configuration
+
+      relay.toml, line 1: is not TOML: invalid basic string, expected `"`
+
+      relay.toml, line 2: is not TOML: duplicate key
+
+      relay.toml, line 2: is not TOML: string values must be quoted, expected literal string
+    "#);
+}
+
+#[test]
+fn fixed_and_wrong_kafka_properties_are_refused_with_the_reason() {
+    let toml = r#"
+        kafka.acks = 1
+        kafka."delivery.timeout.ms" = 30000
+        kafka."transactional.id" = "x"
+        kafka."compression.type" = "brotli"
+        kafka."max.in.flight" = 6
+        kafka."linger.ms" = 1
+        kafka."queue.buffering.max.ms" = 2
+        kafka."buffer.memory" = 33554432
+        kafka."enable.idempotence" = true
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    7 problems in the configuration
+
+      kafka.queue.buffering.max.ms (relay.toml, line 10): contradicts kafka.linger.ms (relay.toml, line 9)
+        hint: they are the same: keep one of the two
+
+      kafka.acks = 1 (relay.toml, line 4): is fixed to "all": with less than "all" an event that Kafka confirmed can be lost with a broker
+        hint: remove it
+
+      kafka.delivery.timeout.ms = 30000 (relay.toml, line 5): is fixed to "0": the relay waits for Kafka without limit; an event must not expire
+        hint: remove it
+
+      kafka.transactional.id = "x" (relay.toml, line 6): cannot be set: the relay chooses it from delivery.guarantee and delivery.transactional_id
+        hint: remove it
+
+      kafka.compression.type = "brotli" (relay.toml, line 7): is refused by librdkafka: Invalid value "brotli" for configuration property "compression.codec"
+
+      kafka.max.in.flight = 6 (relay.toml, line 8): must be at most 5: Kafka keeps no more batches to recognise a repeated one
+
+      kafka.buffer.memory (relay.toml, line 11): librdkafka has no such property
+        hint: they are listed in librdkafka's CONFIGURATION.md; those of the Java client differ
+    "#);
+}
+
+#[test]
+fn keys_of_later_versions_are_not_supported_yet() {
+    let toml = r#"
+        postgres.backfill = true
+        outbox.source = "poll"
+        outbox.columns.timestamp_zone = "Europe/Berlin"
+        topics.create = true
+        topics.partitions = 3
+        topics.config."retention.ms" = 1
+        delivery.guarantee = "exactly-once"
+        delivery.on_rejected = "dead-letter"
+        delivery.skip = ["7", "8"]
+        state.topic = "positions"
+        poll.interval = "2s"
+        [tables."public.orders_outbox"]
+        route.topic = "orders"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    11 problems in the configuration
+
+      postgres.backfill = true (relay.toml, line 4): is not supported yet
+        hint: leave it out; this version accepts only false
+
+      outbox.source = "poll" (relay.toml, line 5): is not supported yet
+        hint: leave it out; this version accepts only "wal"
+
+      outbox.columns.timestamp_zone = "Europe/Berlin" (relay.toml, line 6): is not supported yet
+        hint: leave it out; this version accepts only "UTC"
+
+      tables."public.orders_outbox" (relay.toml, line 15): is not supported yet
+
+      topics.create = true (relay.toml, line 7): is not supported yet
+        hint: leave it out; this version accepts only false
+
+      topics.config.retention.ms = 1 (relay.toml, line 9): is not supported yet
+
+      delivery.guarantee = "exactly-once" (relay.toml, line 10): is not supported yet
+        hint: leave it out; this version accepts only "at-least-once"
+
+      delivery.on_rejected = "dead-letter" (relay.toml, line 11): is not supported yet
+        hint: leave it out; this version accepts only "stop"
+
+      delivery.skip = ["7", "8"] (relay.toml, line 12): is not supported yet
+        hint: leave it out; this version accepts only []
+
+      state.topic = "positions" (relay.toml, line 13): is not supported yet
+        hint: leave it out; this version accepts only "outbox-relay.state" and ""
+
+      poll.interval = "2s" (relay.toml, line 14): is not supported yet
+        hint: leave it out; this version accepts only "1s"
+    "#);
+    // Off is what this version does anyway.
+    of_file(
+        "state.topic = \"\"\ntopics.config = {}\ntables = {}\ndelivery.skip = []\npostgres.backfill = false\n",
+    );
+}
+
+#[test]
+fn contradictions_are_told() {
+    let toml = r#"
+        outbox.columns.event_type = ""
+        route.topic = "events.{event_type}"
+        [outbox.headers]
+        id = "{id}"
+        kind = "{event_type}"
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    3 problems in the configuration
+
+      outbox.headers.id = "{id}" (relay.toml, line 7): is a header that the relay writes itself
+        hint: choose another name
+
+      route.topic = "events.{event_type}" (relay.toml, line 5): needs {event_type}, but outbox.columns.event_type is "": there is no such column
+
+      outbox.headers.kind = "{event_type}" (relay.toml, line 8): needs {event_type}, but outbox.columns.event_type is "": there is no such column
+    "#);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_with_what_the_environment_has_wrong() {
+    insta::assert_snapshot!(problems_of_all("a = \nb = [1\n", &[("OUTBOX_RELAY_LOG__LEVLE", "x")], &[]), @"
+    3 problems in the configuration
+
+      relay.toml, line 1: is not TOML: string values must be quoted, expected literal string
+
+      relay.toml, line 2: is not TOML: unclosed array, expected `]`
+
+      OUTBOX_RELAY_LOG__LEVLE: names no key
+        hint: did you mean OUTBOX_RELAY_LOG__LEVEL?
+    ");
+    insta::assert_snapshot!(problems_of_all("{\"name\": \"outbox\", \"config\": {}}", &[], &[]), @"
+    1 problem in the configuration
+
+      relay.toml: a Debezium connector configuration (JSON) is not supported yet
+        hint: write the configuration as TOML
+    ");
+    insta::assert_snapshot!(load(Some(Path::new("/nowhere/relay.toml")), [], &[]).unwrap_err(), @"
+    1 problem in the configuration
+
+      /nowhere/relay.toml: cannot be read: No such file or directory (os error 2)
+    ");
+}
