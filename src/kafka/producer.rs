@@ -1,6 +1,5 @@
 //! The one place where records enter librdkafka, and the way their delivery reports come back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,14 +55,11 @@ impl Producer {
     ///
     /// # Errors
     /// If librdkafka refuses the properties, or no thread can be started.
-    pub fn new(properties: &BTreeMap<String, String>) -> Result<Self, Error> {
+    pub fn new<'a>(properties: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Error> {
         let (sender, events) = mpsc::unbounded_channel();
         let mut config = ClientConfig::new();
-        config.extend(
-            properties
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        config.extend(properties.into_iter().map(owned));
         // Only errors are of interest; each also comes as an event.
         config.set_log_level(RDKafkaLogLevel::Info);
         let client =
