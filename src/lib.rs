@@ -1,5 +1,7 @@
 //! outbox-relay sends each committed row of a PostgreSQL outbox table to Kafka, and lets PostgreSQL forget the row's
 //! write-ahead log only after Kafka has confirmed it.
 
+pub mod disposition;
 pub mod lsn;
+pub mod postgres;
 pub mod secret;
