@@ -88,12 +88,15 @@ impl Wire {
         if !self.output.is_empty() {
             match Pin::new(&mut *self.socket).poll_write(context, &self.output) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(0)) => self.write_failed(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broken::Io(io::ErrorKind::WriteZero.into()))),
                 Poll::Ready(Ok(written)) => {
                     self.output.advance(written);
                     moved = true;
                 }
-                Poll::Ready(Err(error)) => self.write_failed(error),
+                Poll::Ready(Err(error)) => {
+                    self.output.clear();
+                    self.write_error = Some(error);
+                }
             }
         }
         if read || self.write_error.is_some() {
@@ -103,19 +106,11 @@ impl Wire {
                 }
                 Poll::Ready(Ok(_)) => moved = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Io(error))),
-                Poll::Pending => {
-                    if let Some(error) = self.write_error.take() {
-                        return Poll::Ready(Err(Broken::Io(error)));
-                    }
-                }
+                // After a failed write the end is near: the kernel reports it to the reader as well.
+                Poll::Pending => {}
             }
         }
         if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    fn write_failed(&mut self, error: io::Error) {
-        self.output.clear();
-        self.write_error = Some(error);
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
