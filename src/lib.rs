@@ -3,6 +3,7 @@
 
 pub mod disposition;
 pub mod lsn;
+pub mod postgres;
 pub mod secret;
 
 pub mod ack;
