@@ -57,14 +57,20 @@ impl FromStr for Lsn {
     type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, ParseLsnError> {
-        let parsed = text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?));
+        let parsed = text
+            .split_once('/')
+            .and_then(|(high, low)| Some(half(high)? << 32 | half(low)?));
         parsed.map(Self).ok_or_else(|| ParseLsnError(text.to_owned()))
     }
 }
 
 fn half(digits: &str) -> Option<u64> {
     let hexadecimal = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if hexadecimal { u64::from_str_radix(digits, 16).ok() } else { None }
+    if hexadecimal {
+        u64::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +95,22 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "/", "0/", "/0", "0", "0/100000000", "0/123456789", "-1/0", "+1/0", "0 /0", "0/0 ", "g/0", "0/0/0", "0x1/0"] {
+        for text in [
+            "",
+            "/",
+            "0/",
+            "/0",
+            "0",
+            "0/100000000",
+            "0/123456789",
+            "-1/0",
+            "+1/0",
+            "0 /0",
+            "0/0 ",
+            "g/0",
+            "0/0/0",
+            "0x1/0",
+        ] {
             assert!(text.parse::<Lsn>().is_err(), "{text:?} was taken for an LSN");
         }
     }

@@ -1,0 +1,206 @@
+//! A table's columns matched with the configuration: names become positions, once per `Relation` message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::spec::{Spec, TableName};
+use super::template::{Piece, Template};
+use crate::wal::pgoutput::Relation;
+
+/// How to read the rows of one table, until its next `Relation` message.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    pub(super) table: TableName,
+    pub(super) id: Field,
+    pub(super) payload: Field,
+    pub(super) timestamp: Option<(Field, TimestampType)>,
+    pub(super) partition: Option<Field>,
+    pub(super) topic: Source,
+    pub(super) key: Source,
+    pub(super) headers: Vec<(Arc<str>, Source)>,
+}
+
+/// A column: its position in a row, its name for messages, and whether its text must be decoded.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    pub(super) index: usize,
+    pub(super) name: Arc<str>,
+    pub(super) bytea: bool,
+}
+
+/// What a template became.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// Text without a placeholder.
+    Fixed(Bytes),
+    /// One column and nothing else: its bytes go through untouched, and NULL stays NULL.
+    Column(Field),
+    /// Text and columns.
+    Composed(Vec<Part>),
+}
+
+/// A part of a composed template.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    Literal(Bytes),
+    Column(Field),
+}
+
+/// The types that a timestamp column may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TimestampType {
+    /// `timestamptz`, or `timestamp` in UTC.
+    Text,
+    /// `bigint`: milliseconds since 1970.
+    EpochMillis,
+}
+
+/// A table that does not fit the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MappingError {
+    /// A configured column is not there (or not published).
+    #[error("table \"{table}\" has no column \"{column}\", which {key} names; it has {}", columns.join(", "))]
+    MissingColumn {
+        /// The table.
+        table: TableName,
+        /// The configuration's key.
+        key: String,
+        /// The missing column.
+        column: String,
+        /// The columns that are there.
+        columns: Vec<String>,
+    },
+    /// The timestamp column has a type without a point in time.
+    #[error(
+        "column \"{column}\" of table \"{table}\" cannot be outbox.columns.timestamp: its type (oid {type_id}) is not \
+         timestamptz, timestamp or bigint"
+    )]
+    TimestampType {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+        /// Its type.
+        type_id: u32,
+    },
+}
+
+// Object ids of built-in types never change (src/include/catalog/pg_type.dat).
+const BYTEA: u32 = 17;
+const INT8: u32 = 20;
+const TIMESTAMP: u32 = 1114;
+const TIMESTAMPTZ: u32 = 1184;
+
+/// The object id of a built-in type by its name, for the base types of domains. Only types that are treated specially.
+pub(super) fn built_in_type(name: &str) -> Option<u32> {
+    match name {
+        "bytea" => Some(BYTEA),
+        "int8" => Some(INT8),
+        "timestamp" => Some(TIMESTAMP),
+        "timestamptz" => Some(TIMESTAMPTZ),
+        _ => None,
+    }
+}
+
+impl Mapping {
+    /// Matches `relation` with `spec`. `base_type` gives a domain's base type, and any other type itself.
+    ///
+    /// # Errors
+    /// If a column that `spec` needs is missing or cannot serve.
+    pub(super) fn new(
+        spec: &Spec,
+        table: TableName,
+        relation: &Relation,
+        base_type: impl Fn(u32) -> u32,
+    ) -> Result<Self, MappingError> {
+        let columns = &spec.columns;
+        let field = |key: &str, name: &str| {
+            let found = relation
+                .columns
+                .iter()
+                .enumerate()
+                .find(|(_, column)| column.name == name);
+            let (index, column) = found.ok_or_else(|| MappingError::MissingColumn {
+                table: table.clone(),
+                key: key.to_owned(),
+                column: name.to_owned(),
+                columns: relation
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect(),
+            })?;
+            let type_id = base_type(column.type_id);
+            Ok((
+                Field {
+                    index,
+                    name: name.into(),
+                    bytea: type_id == BYTEA,
+                },
+                type_id,
+            ))
+        };
+        let source = |key: &str, template: &Template| {
+            let column_of = |placeholder: &str| {
+                let name = match placeholder {
+                    "id" => &columns.id,
+                    "aggregate_type" => &columns.aggregate_type,
+                    "aggregate_id" => &columns.aggregate_id,
+                    "event_type" => columns.event_type.as_deref().unwrap_or(placeholder),
+                    other => other,
+                };
+                field(key, name).map(|(field, _)| field)
+            };
+            Ok(match template.pieces() {
+                [] => Source::Fixed(Bytes::new()),
+                [Piece::Literal(text)] => Source::Fixed(Bytes::copy_from_slice(text.as_bytes())),
+                [Piece::Placeholder(name)] => Source::Column(column_of(name)?),
+                pieces => Source::Composed(
+                    pieces
+                        .iter()
+                        .map(|piece| {
+                            Ok(match piece {
+                                Piece::Literal(text) => {
+                                    Part::Literal(Bytes::copy_from_slice(text.as_bytes()))
+                                }
+                                Piece::Placeholder(name) => Part::Column(column_of(name)?),
+                            })
+                        })
+                        .collect::<Result<_, MappingError>>()?,
+                ),
+            })
+        };
+        let timestamp = columns.timestamp.as_deref().map(|name| {
+            let (field, type_id) = field("outbox.columns.timestamp", name)?;
+            match type_id {
+                TIMESTAMPTZ | TIMESTAMP => Ok((field, TimestampType::Text)),
+                INT8 => Ok((field, TimestampType::EpochMillis)),
+                _ => Err(MappingError::TimestampType {
+                    table: table.clone(),
+                    column: name.to_owned(),
+                    type_id,
+                }),
+            }
+        });
+        let partition = spec
+            .route
+            .partition
+            .as_deref()
+            .map(|name| field("route.partition", name));
+        let headers = spec.headers.iter().map(|(name, template)| {
+            let source = source(&format!("outbox.headers.{name}"), template)?;
+            Ok((Arc::from(name.as_str()), source))
+        });
+        Ok(Self {
+            id: field("outbox.columns.id", &columns.id)?.0,
+            payload: field("outbox.columns.payload", &columns.payload)?.0,
+            timestamp: timestamp.transpose()?,
+            partition: partition.transpose()?.map(|(field, _)| field),
+            topic: source("route.topic", &spec.route.topic)?,
+            key: source("route.key", &spec.route.key)?,
+            headers: headers.collect::<Result<_, MappingError>>()?,
+            table,
+        })
+    }
+}

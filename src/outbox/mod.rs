@@ -1,0 +1,22 @@
+//! From a row of an outbox table to a Kafka record.
+//!
+//! In go an [`crate::wal::pgoutput::Insert`] and what earlier `Relation` messages said of its table; out comes an
+//! [`Event`] (the mapped columns) and, routed, a [`Record`] or the [`Rejection`] of an event that Kafka can never take.
+//! Values stay slices of the bytes that PostgreSQL sent: nothing is parsed or encoded again; only `bytea` is decoded.
+
+mod event;
+mod mapping;
+mod record;
+mod relations;
+mod route;
+mod spec;
+mod template;
+mod timestamp;
+
+pub use event::{Event, RowError, TimestampReplaced};
+pub use mapping::{Mapping, MappingError};
+pub use record::{Header, RECORD_OVERHEAD, Record, Rejection, RejectionReason, Token, Topic};
+pub use relations::{Relations, TableError};
+pub use route::Router;
+pub use spec::{Columns, Route, Spec, TableName};
+pub use template::{Template, TemplateError};

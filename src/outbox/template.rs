@@ -1,0 +1,163 @@
+//! `outbox.event.{aggregate_type}`: text with placeholders, compiled once.
+
+use std::fmt;
+
+/// A template as the configuration has it: literal text and `{placeholders}`. `{{` and `}}` are braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+/// A part of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Literal(String),
+    Placeholder(String),
+}
+
+/// Text that is not a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A `{` without its `}`.
+    #[error(
+        "the placeholder that starts at character {0} is not closed with \"}}\" (a brace itself is written \"{{{{\")"
+    )]
+    Unclosed(usize),
+    /// `{}`.
+    #[error("the placeholder at character {0} is empty")]
+    Empty(usize),
+    /// A `}` without its `{`.
+    #[error("\"}}\" at character {0} closes nothing (a brace itself is written \"}}}}\")")]
+    Unopened(usize),
+    /// `${`: a shell's or compose's notation, which such a tool would have replaced by nothing.
+    #[error("\"${{\" at character {0}: placeholders are written without \"$\"")]
+    Dollar(usize),
+}
+
+impl Template {
+    /// Compiles `text`.
+    ///
+    /// # Errors
+    /// If braces do not pair up, a placeholder is empty, or `${` occurs.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text
+            .chars()
+            .enumerate()
+            .map(|(index, c)| (index.saturating_add(1), c))
+            .peekable();
+        while let Some((at, c)) = rest.next() {
+            match c {
+                '$' if rest.peek().is_some_and(|(_, next)| *next == '{') => {
+                    return Err(TemplateError::Dollar(at));
+                }
+                '{' | '}' if rest.next_if(|(_, next)| *next == c).is_some() => literal.push(c),
+                '}' => return Err(TemplateError::Unopened(at)),
+                '{' => {
+                    let mut name = String::new();
+                    loop {
+                        match rest.next() {
+                            Some((_, '}')) => break,
+                            Some((_, inner)) if inner != '{' => name.push(inner),
+                            _ => return Err(TemplateError::Unclosed(at)),
+                        }
+                    }
+                    if name.is_empty() {
+                        return Err(TemplateError::Empty(at));
+                    }
+                    if !literal.is_empty() {
+                        pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                    }
+                    pieces.push(Piece::Placeholder(name));
+                }
+                _ => literal.push(c),
+            }
+        }
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            pieces,
+        })
+    }
+
+    /// The names in braces, in order.
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Placeholder(name) => Some(name.as_str()),
+            Piece::Literal(_) => None,
+        })
+    }
+
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(text: &str) -> String {
+        match Template::parse(text) {
+            Ok(template) => template
+                .pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Literal(literal) => format!("'{literal}'"),
+                    Piece::Placeholder(name) => format!("<{name}>"),
+                })
+                .collect(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn text_and_placeholders_take_turns() {
+        assert_eq!(
+            shape("outbox.event.{aggregate_type}"),
+            "'outbox.event.'<aggregate_type>"
+        );
+        assert_eq!(shape("{a}{b}-{c}"), "<a><b>'-'<c>");
+        assert_eq!(shape("plain"), "'plain'");
+        assert_eq!(shape(""), "");
+        assert_eq!(shape("{Zoë}"), "<Zoë>");
+    }
+
+    #[test]
+    fn doubled_braces_are_braces() {
+        assert_eq!(shape("{{{a}}}"), "'{'<a>'}'");
+        assert_eq!(shape("{{a}}"), "'{a}'");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert_eq!(
+            shape("a{b"),
+            "the placeholder that starts at character 2 is not closed with \"}\" (a brace itself is written \"{{\")"
+        );
+        assert_eq!(shape("{}"), "the placeholder at character 1 is empty");
+        assert_eq!(
+            shape("a}"),
+            "\"}\" at character 2 closes nothing (a brace itself is written \"}}\")"
+        );
+        assert_eq!(
+            shape("x.${a}"),
+            "\"${\" at character 3: placeholders are written without \"$\""
+        );
+        assert_eq!(
+            shape("{a{b}"),
+            "the placeholder that starts at character 1 is not closed with \"}\" (a brace itself is written \"{{\")"
+        );
+        assert_eq!(shape("cost $5"), "'cost $5'");
+    }
+}
