@@ -88,9 +88,9 @@ impl Broker {
 
     pub(crate) fn kcat_line(&self, topics: &[&str]) -> String {
         let format = r"%t[%p] key=%k headers=%h\n  %s\n";
+        let servers = &self.bootstrap_servers;
         format!(
-            "kcat -b {} -f '{format}' -X auto.offset.reset=earliest -G tail {}",
-            self.bootstrap_servers,
+            "kcat -b {servers} -X auto.offset.reset=earliest \\\n      -f '{format}' \\\n      -G tail {}",
             topics.join(" ")
         )
     }

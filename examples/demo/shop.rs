@@ -141,8 +141,12 @@ impl Shop {
 
     pub(crate) fn psql_line(&self) -> String {
         let insert = r#"INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
-           VALUES ('order', '1001', 'OrderReturned', '{"reason": "too small"}')"#;
-        format!("psql '{}' -c \"{}\"", self.own_url, insert.replace('"', "\\\""))
+         VALUES ('order', '1001', 'OrderReturned', '{"reason": "too small"}')"#;
+        format!(
+            "psql '{}' \\\n      -c \"{}\"",
+            self.own_url,
+            insert.replace('"', "\\\"")
+        )
     }
 }
 
