@@ -14,6 +14,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 const PARTITIONS: i32 = 3;
 /// For single questions to the broker.
@@ -49,7 +50,7 @@ impl Broker {
     }
 
     /// Sends every record that is written to the topics from now on, until the receiver is dropped.
-    pub(crate) fn watch(&self, topics: &[&str]) -> Result<mpsc::Receiver<Arrival>> {
+    pub(crate) async fn watch(&self, topics: &[&str]) -> Result<mpsc::Receiver<Arrival>> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers);
         config
@@ -65,8 +66,7 @@ impl Broker {
         // again has records of earlier demos.
         let mut assignment = TopicPartitionList::new();
         for topic in topics {
-            for partition in partitions(&consumer, topic)? {
-                let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+            for (partition, end) in end_offsets(&consumer, topic).await? {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(end))?;
             }
         }
@@ -127,17 +127,38 @@ async fn create_topics(bootstrap_servers: &str, topics: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+/// The end of each partition. A broker that has just made a topic may not know its leaders for a moment, so it is asked
+/// again until it does.
+async fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64)>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Blocking, which is fine: nothing else runs yet.
+        match try_end_offsets(consumer, topic) {
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
+            result => return result.with_context(|| format!("ask for the end of topic {topic}")),
+        }
+    }
+}
+
+fn try_end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64)>> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-    let topic = metadata
+    let partitions = metadata
         .topics()
         .first()
-        .context("the broker does not know the topic")?;
-    Ok(topic
-        .partitions()
+        .map(|topic| topic.partitions())
+        .unwrap_or_default();
+    if partitions.is_empty() {
+        bail!("the broker knows no partitions of it");
+    }
+    partitions
         .iter()
-        .map(|partition| partition.id())
-        .collect())
+        .map(|partition| {
+            Ok((
+                partition.id(),
+                consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?.1,
+            ))
+        })
+        .collect()
 }
 
 /// A record, and when the consumer had it.

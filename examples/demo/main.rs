@@ -71,7 +71,7 @@ async fn run() -> Result<ExitCode> {
 async fn demo(url: &str, once: bool) -> Result<()> {
     let mut shop = Shop::open(url).await.context("prepare PostgreSQL")?;
     let broker = Broker::start(&shop::TOPICS).await.context("prepare Kafka")?;
-    let mut arrivals = broker.watch(&shop::TOPICS).context("listen to Kafka")?;
+    let mut arrivals = broker.watch(&shop::TOPICS).await.context("listen to Kafka")?;
     let mut relay = Relay::start(&shop.relay_url, &broker.bootstrap_servers)?;
 
     let result = perform(&mut shop, &broker, &mut arrivals, &mut relay, once).await;
