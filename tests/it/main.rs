@@ -1,0 +1,4 @@
+//! Tests against real servers, in one binary. `scripts/test` starts the servers and runs them.
+
+mod postgres_connection;
+mod servers;
