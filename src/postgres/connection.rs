@@ -59,7 +59,7 @@ pub enum Frame {
     /// The body of a CopyData message: an XLogData or a keepalive.
     CopyData(Bytes),
     /// A notice. To be read: PostgreSQL 18 tells of a publication it cannot use only in this way.
-    Notice(ServerError),
+    Notice(Box<ServerError>),
     /// The server ends the stream and waits for our CopyDone: queue it ([`Connection::queue_copy_done`]), then
     /// [`Connection::finish`]. After our own CopyDone, the answer to it.
     CopyDone,

@@ -18,7 +18,7 @@ const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 pub(super) enum Received {
     CopyData(Bytes),
     CopyBothResponse,
-    Notice(ServerError),
+    Notice(Box<ServerError>),
     Other(Message),
 }
 
@@ -29,7 +29,7 @@ impl Connection {
             match self.receive()? {
                 Some(Received::Notice(notice)) => {
                     if self.notices.len() < MAX_NOTICES {
-                        self.notices.push(notice);
+                        self.notices.push(*notice);
                     }
                 }
                 Some(other) => return Ok(other),
@@ -74,7 +74,7 @@ impl Connection {
                 Message::NotificationResponse(_) => {}
                 Message::NoticeResponse(body) => {
                     let notice = ServerError::from_fields(body.fields()).map_err(malformed)?;
-                    return Ok(Some(Received::Notice(notice)));
+                    return Ok(Some(Received::Notice(Box::new(notice))));
                 }
                 Message::ErrorResponse(body) => return Err(self.server_error(&body)),
                 other => return Ok(Some(Received::Other(other))),
