@@ -111,9 +111,9 @@ impl Connection {
 
     /// Cuts the next frame out of what has been read; `None`: [`Connection::progress`] has to read more.
     ///
-    /// The bytes of [`Frame::CopyData`] are not copied. A slice that is kept keeps the piece of the buffer it lies in:
-    /// at most 256 KiB for a small message, or the message's own size and 384 KiB for a larger one. So a caller that
-    /// drops each frame before the next costs one buffer, and one that keeps n slices at most n more.
+    /// The bytes of [`Frame::CopyData`] are not copied. A slice that is kept keeps the whole allocation it lies in:
+    /// 256 KiB, or, for a larger message and what was read together with its end, that message and 128 KiB. A caller
+    /// that drops each frame before the next costs one buffer; one that keeps n slices at most n more.
     ///
     /// # Errors
     ///

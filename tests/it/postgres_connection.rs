@@ -411,6 +411,65 @@ async fn what_is_absent_or_forbidden_stops() {
 }
 
 #[tokio::test]
+async fn an_absent_publication_is_told_by_an_error_or_from_18_on_by_a_notice() {
+    let database = Database::create("").await;
+    database
+        .client
+        .batch_execute("CREATE TABLE outbox (id int)")
+        .await
+        .unwrap();
+    let mut connection = Connection::connect(&database.info()).await.unwrap();
+    connection.create_slot(&database.name, false).await.unwrap();
+    connection
+        .start_replication(&database.name, &["absent"])
+        .await
+        .unwrap();
+    database
+        .client
+        .batch_execute("INSERT INTO outbox VALUES (1)")
+        .await
+        .unwrap();
+    let told = loop {
+        match next(&mut connection).await {
+            Ok(Frame::CopyData(_)) => {}
+            other => break other,
+        }
+    };
+    if connection.server().major >= 18 {
+        assert!(
+            matches!(&told, Ok(Frame::Notice(notice)) if notice.code == "55000"),
+            "{told:?}"
+        );
+    } else {
+        let error = told.unwrap_err();
+        assert_eq!(
+            (error.server().unwrap().code.as_str(), error.disposition()),
+            ("42704", Disposition::Stop)
+        );
+    }
+    drop(connection);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_failover_slot_is_made_where_the_server_can() {
+    let (database, connection) = streaming("").await;
+    if connection.server().major >= 17 {
+        let sql = "SELECT failover FROM pg_replication_slots WHERE slot_name = $1";
+        assert!(
+            database
+                .client
+                .query_one(sql, &[&database.name])
+                .await
+                .unwrap()
+                .get::<_, bool>(0)
+        );
+    }
+    drop(connection);
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn a_notice_is_kept_beside_the_answer() {
     let mut connection = Connection::connect(&superuser()).await.unwrap();
     drop(connection.take_notices());
