@@ -9,4 +9,5 @@
 )]
 
 mod postgres_connection;
+mod postgres_login;
 mod servers;
