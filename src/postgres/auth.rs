@@ -6,8 +6,9 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::error::Error;
+use super::messages::Received;
 use crate::secret::Secret;
 
 /// Answers the server's authentication requests until it says AuthenticationOk.

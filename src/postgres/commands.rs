@@ -8,8 +8,9 @@ use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::error::{Action, Error};
+use super::messages::Received;
 use crate::lsn::Lsn;
 
 /// The first release that takes options of CREATE_REPLICATION_SLOT in parentheses.

@@ -254,3 +254,14 @@ async fn finish_does_not_wait_for_a_silent_server() {
     drop(peer);
     assert!(!connection.finish(Duration::from_secs(5)).await);
 }
+
+#[tokio::test]
+async fn a_server_that_shuts_down_ends_the_stream_without_copy_done() {
+    let (mut connection, mut peer) = pair();
+    peer.write_all(&message(b'C', b"COPY 0\0")).await.unwrap();
+    drop(peer);
+    connection.progress(true).await.unwrap();
+    assert_eq!(connection.next_frame().unwrap(), Some(Frame::CommandComplete));
+    connection.queue_copy_done();
+    assert!(connection.finish(Duration::from_secs(5)).await);
+}

@@ -10,6 +10,7 @@ pub mod error;
 
 mod auth;
 mod commands;
+mod messages;
 mod server_error;
 mod startup;
 mod wire;

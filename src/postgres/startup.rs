@@ -12,9 +12,10 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::auth::authenticate;
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::conninfo::{Address, ConnInfo, Host, TargetSessionAttrs};
 use super::error::Error;
+use super::messages::Received;
 use super::wire::Socket;
 use crate::disposition::Disposition;
 
