@@ -1,0 +1,124 @@
+//! What can go wrong on the Kafka side, and what it means for the events behind it.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::disposition::Disposition;
+use crate::outbox::RejectionReason;
+
+/// An error of the producer as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// librdkafka does not accept its configuration.
+    #[error("create the Kafka producer: {0}")]
+    Create(KafkaError),
+    /// The thread that serves delivery reports could not be started.
+    #[error("start the thread for delivery reports: {0}")]
+    Thread(std::io::Error),
+    /// A record was not delivered. Nothing says that *this* record is at fault: a broker refuses whole batches.
+    #[error("Kafka did not take event \"{}\" for topic \"{}\": {}", .0.event_id, .0.topic, describe(.0.code))]
+    Undelivered(Undelivered),
+    /// A record could not be handed to librdkafka.
+    #[error("produce to topic \"{topic}\": {}", describe(*.code))]
+    Produce {
+        /// The topic.
+        topic: String,
+        /// librdkafka's code.
+        code: RDKafkaErrorCode,
+    },
+    /// librdkafka has given up.
+    #[error("the Kafka producer failed: {reason} ({code})")]
+    Fatal {
+        /// librdkafka's code.
+        code: RDKafkaErrorCode,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// A delivery report that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The code that librdkafka gives up with.
+    pub code: RDKafkaErrorCode,
+    /// The event's id, from the record's header.
+    pub event_id: String,
+    /// The record's topic.
+    pub topic: String,
+    /// Bytes of its key and value.
+    pub payload_size: usize,
+}
+
+/// What a failed delivery says about the events that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// One of the records is at fault, and will be again.
+    Rejected(RejectionReason),
+    /// The relay may not write there. Somebody must grant it; the event is not at fault.
+    Denied,
+    /// Nothing against the events: a new producer may succeed.
+    Failed,
+}
+
+impl Undelivered {
+    /// Classifies the code. Codes that are not listed say nothing against an event, so they are never a rejection.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self.code {
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+                Verdict::Rejected(RejectionReason::TooLarge)
+            }
+            RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::UnsupportedForMessageFormat => Verdict::Rejected(RejectionReason::Refused),
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                Verdict::Denied
+            }
+            _ => Verdict::Failed,
+        }
+    }
+}
+
+impl Error {
+    /// Whether a new producer may succeed.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Create(_) => Disposition::Stop,
+            Self::Thread(_) | Self::Undelivered(_) | Self::Produce { .. } | Self::Fatal { .. } => {
+                Disposition::Retry
+            }
+        }
+    }
+
+    /// What somebody can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Undelivered(undelivered) if undelivered.verdict() == Verdict::Denied => {
+                Some(missing_acl(undelivered))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn missing_acl(Undelivered { code, topic, .. }: &Undelivered) -> String {
+    match code {
+        RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            "grant IdempotentWrite on the cluster to the relay's user".to_owned()
+        }
+        _ => format!("grant Write and Describe on topic \"{topic}\" to the relay's user"),
+    }
+}
+
+/// The code in words, with its name for a search.
+pub(super) fn describe(code: RDKafkaErrorCode) -> String {
+    match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => {
+            "it, or the batch it was in, is larger than the topic's max.message.bytes (MessageSizeTooLarge)"
+                .to_owned()
+        }
+        code => format!("{code} ({code:?})"),
+    }
+}

@@ -1,0 +1,12 @@
+//! Kafka, behind librdkafka.
+//!
+//! In go [`crate::outbox::Record`]s, in stream order, from one place; out come [`Event`]s: a report for each record, and
+//! librdkafka's own troubles. librdkafka alone retries; a failed report is the end of its retrying and of this producer.
+
+mod error;
+mod lookup;
+mod producer;
+
+pub use error::{Error, Undelivered, Verdict};
+pub use lookup::{Lookup, TopicState};
+pub use producer::{Event, Producer, SendError};

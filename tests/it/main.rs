@@ -1,0 +1,13 @@
+//! Tests against real servers, in one binary. `scripts/test` starts the servers and runs them.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helper functions as well"
+)]
+
+mod postgres_connection;
+mod postgres_login;
+mod servers;
