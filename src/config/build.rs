@@ -6,9 +6,16 @@ use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
 use super::{Config, Delivery, Log, LogFormat, LogLevel, Postgres};
 use crate::outbox::{Columns, Route, Spec, Template};
+use crate::postgres::conninfo::ConnInfo;
 
 /// Builds the configuration. Nothing comes out only if a problem was found, here or before.
-pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Config> {
+/// The environment is for what a connection string leaves open (`PGHOST`, …).
+pub(super) fn config(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
+    check_connection_string(settings, environment, problems);
     check_event_type(settings, problems);
     let kafka = kafka(settings, problems);
     Some(Config {
@@ -30,6 +37,31 @@ pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Option
             level: log_level(settings)?,
         },
     })
+}
+
+/// A connection string that cannot be read. The password file is left for later: its content may change meanwhile.
+fn check_connection_string(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some((url, entry)) = settings
+        .secret("postgres.url")
+        .zip(settings.entry("postgres.url"))
+    else {
+        return;
+    };
+    let Err(error) = ConnInfo::parse(url.reveal(), environment, &|_| None) else {
+        return;
+    };
+    let text = error.to_string();
+    let (what, hint) = text.split_once("\n\nhint: ").unwrap_or((&text, ""));
+    let problem = entry.problem(Mistake::new(what));
+    problems.push(if hint.is_empty() {
+        problem
+    } else {
+        problem.hint(hint)
+    });
 }
 
 fn outbox(settings: &Settings) -> Option<Spec> {

@@ -4,7 +4,7 @@
 //! left alone, and so are the variables with which Kubernetes describes services, whatever the services are called.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::kafka;
@@ -31,14 +31,11 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 /// Reads all variables that are configuration.
-pub(super) fn read(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (Vec<Entry>, Vec<Problem>) {
+pub(super) fn read(environment: &BTreeMap<OsString, OsString>) -> (Vec<Entry>, Vec<Problem>) {
     let named = environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    // Sorted, so that the same mistakes are always told in the same order.
-    let variables: BTreeMap<String, OsString> = named
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_str()?, value.as_os_str())));
+    let variables: BTreeMap<&str, &OsStr> = named
         .filter(|(name, value)| is_ours(name, &value.to_string_lossy()))
         .collect();
     let mut entries = Vec::new();
@@ -93,7 +90,7 @@ fn is_service_link(rest: &str, value: &str) -> bool {
     }
 }
 
-fn entry(name: &str, value: &OsString, variables: &BTreeMap<String, OsString>) -> Result<Entry, Problem> {
+fn entry(name: &str, value: &OsStr, variables: &BTreeMap<&str, &OsStr>) -> Result<Entry, Problem> {
     let (key, property, from_file) = find(name)?;
     let entry = |text: &str| {
         Entry::new(
