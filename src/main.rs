@@ -33,9 +33,7 @@ fn main() -> ExitCode {
     let server = match ConnInfo::parse(config.postgres.url.reveal(), &environment, &read_passfile) {
         Ok(server) => server,
         Err(problem) => {
-            print_error(&format!(
-                "1 problem in the configuration\n\n  postgres.url: {problem}\n"
-            ));
+            print_error(&format!("1 problem in the configuration\n\n  postgres.url: {problem}\n"));
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
@@ -45,9 +43,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let hint = error
-                .downcast_ref::<session::Error>()
-                .and_then(session::Error::hint);
+            let hint = error.downcast_ref::<session::Error>().and_then(session::Error::hint);
             print_error(&format!(
                 "{error:#}\n{}",
                 hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default()
@@ -64,18 +60,13 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
     let status = Arc::new(Status::new(Instant::now()));
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = &config.http {
-        let pages = Pages {
-            status: Arc::clone(&status),
-            metrics: Arc::clone(&metrics),
-        };
+        let pages = Pages { status: Arc::clone(&status), metrics: Arc::clone(&metrics) };
         let http =
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
         tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {

@@ -51,9 +51,8 @@ type Label = [(&'static str, String); 1];
 const MOST_TOPICS: usize = 200;
 
 /// Upper bounds of the histogram's buckets, in seconds: 0.5 ms to 60 s.
-const BUCKETS: [f64; 17] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
-];
+const BUCKETS: [f64; 17] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
 
 /// Counters of deliveries, looked up once per topic: for the session, which counts every record.
 pub struct Deliveries<'a> {
@@ -85,13 +84,7 @@ impl Metrics {
             state: Family::default(),
             sessions: Family::default(),
         };
-        for reason in [
-            "too_large",
-            "invalid_topic",
-            "invalid_partition",
-            "null",
-            "refused",
-        ] {
+        for reason in ["too_large", "invalid_topic", "invalid_partition", "null", "refused"] {
             let _ = metrics.rejected.get_or_create(&label("reason", reason));
         }
         for end in ["stopped", "postgres", "kafka", "rejected"] {
@@ -102,21 +95,13 @@ impl Metrics {
 
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
-        registry.register(
-            "events_delivered",
-            "Events confirmed by Kafka",
-            self.delivered.clone(),
-        );
+        registry.register("events_delivered", "Events confirmed by Kafka", self.delivered.clone());
         registry.register(
             "delivered_bytes",
             "Key and value bytes confirmed by Kafka",
             self.delivered_bytes.clone(),
         );
-        registry.register(
-            "events_rejected",
-            "Events that Kafka can never take",
-            self.rejected.clone(),
-        );
+        registry.register("events_rejected", "Events that Kafka can never take", self.rejected.clone());
         registry.register(
             "ignored_changes",
             "UPDATE, DELETE and TRUNCATE on an outbox table, which are not relayed",
@@ -137,16 +122,8 @@ impl Metrics {
             "Records handed to Kafka and not confirmed",
             self.in_flight_records.clone(),
         );
-        registry.register(
-            "in_flight_bytes",
-            "Memory that they take",
-            self.in_flight_bytes.clone(),
-        );
-        registry.register(
-            "received_lsn",
-            "End of the WAL received, as a number",
-            self.received_lsn.clone(),
-        );
+        registry.register("in_flight_bytes", "Memory that they take", self.in_flight_bytes.clone());
+        registry.register("received_lsn", "End of the WAL received, as a number", self.received_lsn.clone());
         registry.register(
             "confirmed_lsn",
             "End of the WAL confirmed, as a number",
@@ -173,16 +150,8 @@ impl Metrics {
             self.blocked.clone(),
         );
         registry.register("state", "What the relay is doing", self.state.clone());
-        registry.register(
-            "sessions",
-            "Replication sessions by how they ended",
-            self.sessions.clone(),
-        );
-        registry.register(
-            "build",
-            "The program",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
+        registry.register("sessions", "Replication sessions by how they ended", self.sessions.clone());
+        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         self
     }
 
@@ -190,15 +159,12 @@ impl Metrics {
     #[must_use]
     pub fn page(&self, snapshot: &Snapshot, now: Instant) -> String {
         for state in State::ALL {
-            self.state
-                .get_or_create(&label("state", state.as_str()))
-                .set(i64::from(state == snapshot.state));
+            self.state.get_or_create(&label("state", state.as_str())).set(i64::from(state == snapshot.state));
         }
         for on in On::ALL {
             let blocked = snapshot.blocked.as_ref().filter(|blocked| blocked.on == on);
-            let seconds = blocked.map_or(0.0, |blocked| {
-                now.saturating_duration_since(blocked.since).as_secs_f64()
-            });
+            let seconds =
+                blocked.map_or(0.0, |blocked| now.saturating_duration_since(blocked.since).as_secs_f64());
             self.blocked.get_or_create(&label("on", on.as_str())).set(seconds);
         }
         let mut page = String::new();
@@ -214,16 +180,12 @@ impl Metrics {
 
     /// Counts `changes` of an outbox table that are not relayed.
     pub fn ignored(&self, operation: &str, changes: u64) {
-        self.ignored
-            .get_or_create(&label("operation", operation))
-            .inc_by(changes);
+        self.ignored.get_or_create(&label("operation", operation)).inc_by(changes);
     }
 
     /// Counts `events` that carry the commit time instead of their own.
     pub fn timestamps_replaced(&self, reason: &str, events: u64) {
-        self.timestamps_replaced
-            .get_or_create(&label("reason", reason))
-            .inc_by(events);
+        self.timestamps_replaced.get_or_create(&label("reason", reason)).inc_by(events);
     }
 
     /// Counts a replication session that has ended.
@@ -234,11 +196,7 @@ impl Metrics {
     /// The counters of deliveries.
     #[must_use]
     pub fn deliveries(&self) -> Deliveries<'_> {
-        Deliveries {
-            metrics: self,
-            known: HashSet::new(),
-            last: None,
-        }
+        Deliveries { metrics: self, known: HashSet::new(), last: None }
     }
 }
 
@@ -291,13 +249,7 @@ mod tests {
             deliveries.count(&Topic::new(format!("t{number}").as_bytes()).unwrap(), 3);
         }
         deliveries.count(&Topic::new(b"t0").unwrap(), 4);
-        let page = metrics.page(
-            &Snapshot {
-                state: State::Streaming,
-                blocked: None,
-            },
-            Instant::now(),
-        );
+        let page = metrics.page(&Snapshot { state: State::Streaming, blocked: None }, Instant::now());
         for line in [
             "outbox_relay_events_delivered_total{topic=\"t0\"} 2",
             "outbox_relay_delivered_bytes_total{topic=\"t0\"} 7",
@@ -313,9 +265,8 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} is not on the page:\n{page}");
         }
-        assert!(page.contains(&format!(
-            "outbox_relay_build_info{{version=\"{}\"}} 1",
-            env!("CARGO_PKG_VERSION")
-        )));
+        assert!(
+            page.contains(&format!("outbox_relay_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")))
+        );
     }
 }

@@ -196,10 +196,7 @@ impl<'a> Session<'a> {
                 if keepalive.reply_requested {
                     self.feedback.request();
                 }
-                if self
-                    .server_stop
-                    .keepalive(keepalive, self.relay.position(), Instant::now())
-                {
+                if self.server_stop.keepalive(keepalive, self.relay.position(), Instant::now()) {
                     return Err(Error::ServerStopping(
                         "it asks again and again for what Kafka has not confirmed",
                     ));
@@ -245,11 +242,7 @@ impl<'a> Session<'a> {
                     Verdict::Rejected(reason) if !self.settling => {
                         let error = kafka::Error::Undelivered(*undelivered.clone());
                         let event_id = undelivered.event_id;
-                        self.reject(Rejection {
-                            event_id,
-                            reason,
-                            detail: error.to_string(),
-                        });
+                        self.reject(Rejection { event_id, reason, detail: error.to_string() });
                     }
                     // The first report tells why; those of its neighbours follow from it.
                     _ if self.rejected.is_some() => {}
@@ -280,11 +273,7 @@ impl<'a> Session<'a> {
     fn seen(&mut self, seen: Seen) -> Result<(), Error> {
         match seen {
             Seen::Nothing => {}
-            Seen::State {
-                publication,
-                slot,
-                database,
-            } => {
+            Seen::State { publication, slot, database } => {
                 start::check_publication(publication.as_ref(), self.config, &database)?;
                 let retained = slot.and_then(|slot| slot.retained_bytes);
                 self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
@@ -301,9 +290,7 @@ impl<'a> Session<'a> {
             Seen::Gone(error) => {
                 if !self.relay.is_settled() || !self.may_read() {
                     tracing::debug!("control connection: {error}");
-                    return Err(Error::ServerStopping(
-                        "the control connection ended while events were open",
-                    ));
+                    return Err(Error::ServerStopping("the control connection ended while events were open"));
                 }
             }
         }
@@ -327,14 +314,11 @@ impl<'a> Session<'a> {
 
     fn send_feedback(&mut self, now: Instant) {
         let confirmed = self.relay.position();
-        self.connection
-            .queue_copy_data(&status_update(confirmed, pg_now()));
+        self.connection.queue_copy_data(&status_update(confirmed, pg_now()));
         self.feedback.sent(now, confirmed);
         self.metrics.confirmed_lsn.set(position(confirmed.lsn()));
         let transactions = self.relay.ack().transactions_confirmed();
-        self.metrics
-            .transactions_confirmed
-            .inc_by(transactions.saturating_sub(self.told.transactions));
+        self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
         self.told.transactions = transactions;
     }
 
@@ -344,9 +328,7 @@ impl<'a> Session<'a> {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.in_flight_records.set(gauge(in_flight.records()));
         self.metrics.in_flight_bytes.set(gauge(in_flight.bytes()));
-        self.metrics
-            .received_lsn
-            .set(position(self.relay.ack().received()));
+        self.metrics.received_lsn.set(position(self.relay.ack().received()));
         let oldest = self.relay.ack().oldest_unconfirmed();
         self.metrics
             .oldest_unconfirmed_age
@@ -355,10 +337,7 @@ impl<'a> Session<'a> {
         match self.blocked(now) {
             Some((on, reason)) => self.show_block(now, on, &reason),
             None => {
-                if let Some(ToldBlock {
-                    on, warned: Some(_), ..
-                }) = self.told.blocked.take()
-                {
+                if let Some(ToldBlock { on, warned: Some(_), .. }) = self.told.blocked.take() {
                     tracing::info!(on = on.as_str(), "events move again");
                 }
                 self.status.enter(state);
@@ -368,14 +347,8 @@ impl<'a> Session<'a> {
 
     fn show_block(&mut self, now: Instant, on: On, reason: &str) {
         let before = self.told.blocked.filter(|told| told.on == on);
-        let mut told = before.unwrap_or(ToldBlock {
-            on,
-            since: now,
-            warned: None,
-        });
-        let again = told
-            .warned
-            .is_none_or(|warned| now.saturating_duration_since(warned) >= REMINDER);
+        let mut told = before.unwrap_or(ToldBlock { on, since: now, warned: None });
+        let again = told.warned.is_none_or(|warned| now.saturating_duration_since(warned) >= REMINDER);
         if again && now.saturating_duration_since(told.since) >= WORTH_A_WARNING {
             tracing::warn!(on = on.as_str(), "events do not move: {reason}");
             told.warned = Some(now);
@@ -390,15 +363,8 @@ impl<'a> Session<'a> {
         }
         let silent =
             self.outlet.unreported() > 0 && now.saturating_duration_since(self.owed_since) >= KAFKA_SILENCE;
-        let silence = || {
-            (
-                On::Kafka,
-                format!(
-                    "{} records wait for Kafka's confirmation",
-                    self.outlet.unreported()
-                ),
-            )
-        };
+        let silence =
+            || (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()));
         self.outlet.blocked().or_else(|| silent.then(silence))
     }
 
@@ -421,16 +387,11 @@ impl<'a> Session<'a> {
         }
         for (reason, now, before) in [
             ("null", now.timestamps_null, before.timestamps_null),
-            (
-                "out_of_range",
-                now.timestamps_out_of_range,
-                before.timestamps_out_of_range,
-            ),
+            ("out_of_range", now.timestamps_out_of_range, before.timestamps_out_of_range),
             ("ahead", now.timestamps_ahead, before.timestamps_ahead),
         ] {
             if now > before {
-                self.metrics
-                    .timestamps_replaced(reason, now.saturating_sub(before));
+                self.metrics.timestamps_replaced(reason, now.saturating_sub(before));
             }
             if now > 0 && before == 0 {
                 tracing::warn!(
@@ -448,9 +409,7 @@ const PREREQUISITE_STATE: &str = "55000";
 
 /// The wall clock as PostgreSQL counts it.
 fn pg_now() -> PgTimestamp {
-    let unix = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     PgTimestamp::from_unix_micros(i64::try_from(unix.as_micros()).unwrap_or(i64::MAX))
 }
 

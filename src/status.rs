@@ -67,13 +67,8 @@ const STUCK: Duration = Duration::from_secs(30);
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Connecting,
-        Self::Standby,
-        Self::Streaming,
-        Self::Blocked,
-        Self::Draining,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Connecting, Self::Standby, Self::Streaming, Self::Blocked, Self::Draining];
 
     /// The label's value.
     #[must_use]
@@ -108,15 +103,8 @@ impl Status {
     /// A relay that has just been started.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let first = Snapshot {
-            state: State::Connecting,
-            blocked: None,
-        };
-        Self {
-            started: now,
-            turned: AtomicU64::new(0),
-            now: watch::Sender::new(first),
-        }
+        let first = Snapshot { state: State::Connecting, blocked: None };
+        Self { started: now, turned: AtomicU64::new(0), now: watch::Sender::new(first) }
     }
 
     /// The session task lives.
@@ -144,14 +132,7 @@ impl Status {
             Some(blocked) if blocked.on == on => blocked.since,
             _ => now,
         };
-        self.set(Snapshot {
-            state,
-            blocked: Some(Blocked {
-                on,
-                since,
-                reason: reason.to_owned(),
-            }),
-        });
+        self.set(Snapshot { state, blocked: Some(Blocked { on, since, reason: reason.to_owned() }) });
     }
 
     /// What the relay is doing now.
@@ -184,13 +165,7 @@ mod tests {
         status.block(State::Blocked, On::Topic, "topic missing", later);
         assert_eq!(status.snapshot().blocked.unwrap().since, later);
         status.enter(State::Streaming);
-        assert_eq!(
-            status.snapshot(),
-            Snapshot {
-                state: State::Streaming,
-                blocked: None
-            }
-        );
+        assert_eq!(status.snapshot(), Snapshot { state: State::Streaming, blocked: None });
     }
 
     #[test]

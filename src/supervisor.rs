@@ -82,18 +82,11 @@ async fn sessions(
             .as_ref()
             .is_none_or(|(last, at)| *last != text || now.saturating_duration_since(*at) >= REMINDER)
         {
-            let hint = error
-                .hint()
-                .map(|hint| format!("\n\nhint: {hint}"))
-                .unwrap_or_default();
+            let hint = error.hint().map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
             tracing::warn!("{text}; trying again{hint}");
             told = Some((text.clone(), now));
         }
-        let on = if matches!(error, Error::Kafka(_)) {
-            On::Kafka
-        } else {
-            On::Postgres
-        };
+        let on = if matches!(error, Error::Kafka(_)) { On::Kafka } else { On::Postgres };
         status.block(State::Connecting, on, &text, now);
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),

@@ -32,10 +32,7 @@ pub(super) fn config(
             drain_timeout: settings.duration("delivery.drain_timeout")?,
         },
         http: settings.optional("http.listen")?,
-        log: Log {
-            format: log_format(settings)?,
-            level: log_level(settings)?,
-        },
+        log: Log { format: log_format(settings)?, level: log_level(settings)? },
     })
 }
 
@@ -45,10 +42,7 @@ fn check_connection_string(
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Vec<Problem>,
 ) {
-    let Some((url, entry)) = settings
-        .secret("postgres.url")
-        .zip(settings.entry("postgres.url"))
-    else {
+    let Some((url, entry)) = settings.secret("postgres.url").zip(settings.entry("postgres.url")) else {
         return;
     };
     let Err(error) = ConnInfo::parse(url.reveal(), environment, &|_| None) else {
@@ -57,11 +51,7 @@ fn check_connection_string(
     let text = error.to_string();
     let (what, hint) = text.split_once("\n\nhint: ").unwrap_or((&text, ""));
     let problem = entry.problem(Mistake::new(what));
-    problems.push(if hint.is_empty() {
-        problem
-    } else {
-        problem.hint(hint)
-    });
+    problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
 }
 
 fn outbox(settings: &Settings) -> Option<Spec> {
@@ -89,13 +79,11 @@ fn outbox(settings: &Settings) -> Option<Spec> {
 fn headers(settings: &Settings, has_event_type: bool) -> Vec<(String, Template)> {
     let entries = settings.map("outbox.headers").iter();
     entries
-        .filter_map(|(name, value, _)| {
-            if let Value::Template(template) = value {
-                Some((name, template))
-            } else {
-                None
-            }
-        })
+        .filter_map(
+            |(name, value, _)| {
+                if let Value::Template(template) = value { Some((name, template)) } else { None }
+            },
+        )
         .filter(|(_, template)| has_event_type || !uses_event_type(template))
         .map(|(name, template)| (name.clone(), template.clone()))
         .collect()
@@ -112,17 +100,11 @@ fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
     }
     let entry = |path| settings.entry(path).zip(settings.template(path));
     let routes = ["route.topic", "route.key"].into_iter().filter_map(entry);
-    let headers = settings
-        .map("outbox.headers")
-        .iter()
-        .filter_map(|(_, value, entry)| match value {
-            Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
-            _ => None,
-        });
-    for (entry, _) in routes
-        .chain(headers)
-        .filter(|(_, template)| uses_event_type(template))
-    {
+    let headers = settings.map("outbox.headers").iter().filter_map(|(_, value, entry)| match value {
+        Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
+        _ => None,
+    });
+    for (entry, _) in routes.chain(headers).filter(|(_, template)| uses_event_type(template)) {
         let mistake = Mistake::new(
             "needs {event_type}, but outbox.columns.event_type is \"\": there is no such column",
         );
@@ -131,13 +113,10 @@ fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
 }
 
 fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
-    let given = settings
-        .map("kafka")
-        .iter()
-        .filter_map(|(name, value, _)| match value {
-            Value::Text(text) => Some((one_name(name).to_owned(), text.clone())),
-            _ => None,
-        });
+    let given = settings.map("kafka").iter().filter_map(|(name, value, _)| match value {
+        Value::Text(text) => Some((one_name(name).to_owned(), text.clone())),
+        _ => None,
+    });
     let properties = Properties::merge(given);
     match properties.get("bootstrap.servers") {
         Some("") => problems.push(Problem::new("kafka.bootstrap.servers", "must not be empty")),

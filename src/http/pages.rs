@@ -36,10 +36,7 @@ async fn live(Shared(pages): Shared<Pages>) -> (StatusCode, &'static str) {
     if pages.status.is_live(Instant::now()) {
         (StatusCode::OK, "live\n")
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the session task does not turn\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "the session task does not turn\n")
     }
 }
 
@@ -49,13 +46,7 @@ async fn ready(Shared(pages): Shared<Pages>) -> (StatusCode, String) {
 
 async fn metrics(Shared(pages): Shared<Pages>) -> impl IntoResponse {
     let page = pages.metrics.page(&pages.status.snapshot(), Instant::now());
-    (
-        [(
-            header::CONTENT_TYPE,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        )],
-        page,
-    )
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }
 
 /// Ready while events can move, and while another instance moves them.
@@ -63,11 +54,7 @@ fn readiness(snapshot: &Snapshot, now: Instant) -> (StatusCode, String) {
     match (&snapshot.blocked, snapshot.state) {
         (Some(blocked), _) => {
             let seconds = now.saturating_duration_since(blocked.since).as_secs();
-            let body = format!(
-                "blocked on {} for {seconds} s: {}\n",
-                blocked.on.as_str(),
-                blocked.reason
-            );
+            let body = format!("blocked on {} for {seconds} s: {}\n", blocked.on.as_str(), blocked.reason);
             (StatusCode::SERVICE_UNAVAILABLE, body)
         }
         (None, state @ (State::Streaming | State::Standby)) => {
@@ -86,30 +73,17 @@ mod tests {
     #[test]
     fn readiness_names_the_reason() {
         let now = Instant::now();
-        let blocked = Blocked {
-            on: On::Kafka,
-            since: now,
-            reason: "no broker answers".to_owned(),
-        };
+        let blocked = Blocked { on: On::Kafka, since: now, reason: "no broker answers".to_owned() };
         let page = |state, blocked| readiness(&Snapshot { state, blocked }, now + Duration::from_secs(7));
-        assert_eq!(
-            page(State::Streaming, None),
-            (StatusCode::OK, "streaming\n".to_owned())
-        );
-        assert_eq!(
-            page(State::Standby, None),
-            (StatusCode::OK, "standby\n".to_owned())
-        );
+        assert_eq!(page(State::Streaming, None), (StatusCode::OK, "streaming\n".to_owned()));
+        assert_eq!(page(State::Standby, None), (StatusCode::OK, "standby\n".to_owned()));
         assert_eq!(
             page(State::Connecting, None),
             (StatusCode::SERVICE_UNAVAILABLE, "connecting\n".to_owned())
         );
         assert_eq!(
             page(State::Blocked, Some(blocked)),
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "blocked on kafka for 7 s: no broker answers\n".to_owned()
-            )
+            (StatusCode::SERVICE_UNAVAILABLE, "blocked on kafka for 7 s: no broker answers\n".to_owned())
         );
     }
 }

@@ -32,19 +32,15 @@ pub fn serve(listen: &str, pages: Pages) -> std::io::Result<Server> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("http".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => accept(listener, pages).await,
-                    Err(error) => tracing::error!("HTTP server: {error}"),
-                }
-            });
-        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => accept(listener, pages).await,
+                Err(error) => tracing::error!("HTTP server: {error}"),
+            }
+        });
+    })?;
     Ok(Server { address })
 }
 

@@ -76,13 +76,7 @@ impl Control {
             match info.control_config().connect(NoTls).await {
                 Ok((client, connection)) => {
                     let connection = tokio::spawn(connection);
-                    return Ok((
-                        Self {
-                            client: Arc::new(client),
-                            connection,
-                        },
-                        info,
-                    ));
+                    return Ok((Self { client: Arc::new(client), connection }, info));
                 }
                 Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
             }
@@ -106,9 +100,7 @@ impl Control {
     pub async fn ended(&mut self) -> Error {
         match (&mut self.connection).await {
             Ok(Err(error)) => Error::from_control("control connection", error),
-            Ok(Ok(())) | Err(_) => Error::Closed {
-                action: "control connection".into(),
-            },
+            Ok(Ok(())) | Err(_) => Error::Closed { action: "control connection".into() },
         }
     }
 }
@@ -127,10 +119,8 @@ impl Catalog {
     pub async fn wal_sender_timeout(&self) -> Result<Duration, Error> {
         let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'";
         let rows = self.query("read wal_sender_timeout", sql, &[]).await?;
-        let millis: i64 = rows
-            .first()
-            .map_or(Ok(0), |row| row.try_get(0))
-            .map_err(wrong("read wal_sender_timeout"))?;
+        let millis: i64 =
+            rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(wrong("read wal_sender_timeout"))?;
         Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
     }
 
@@ -139,9 +129,7 @@ impl Catalog {
     /// # Errors
     /// If the query fails.
     pub async fn database(&self) -> Result<String, Error> {
-        let rows = self
-            .query("read the database's name", "SELECT current_database()::text", &[])
-            .await?;
+        let rows = self.query("read the database's name", "SELECT current_database()::text", &[]).await?;
         rows.first()
             .map_or(Ok(String::new()), |row| row.try_get(0))
             .map_err(wrong("read the database's name"))
@@ -184,10 +172,7 @@ impl Catalog {
         let sql = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                     WHERE n.nspname = $1::text::name AND c.relname = $2::text::name AND c.relkind IN ('r', 'p')";
         let rows = self.query(ACTION, sql, &[&table.schema, &table.name]).await?;
-        rows.first()
-            .map(|row| row.try_get(0).map(RelationId))
-            .transpose()
-            .map_err(wrong(ACTION))
+        rows.first().map(|row| row.try_get(0).map(RelationId)).transpose().map_err(wrong(ACTION))
     }
 
     /// The tables that table `id` is a partition of, and itself; empty if it is not in the catalog any more.
@@ -199,10 +184,7 @@ impl Catalog {
         let sql = "SELECT c.oid FROM pg_class c WHERE c.oid = $1 \
                    UNION SELECT relid::oid FROM pg_partition_ancestors($1::oid::regclass)";
         let rows = self.query(ACTION, sql, &[&id.0]).await?;
-        rows.iter()
-            .map(|row| row.try_get(0).map(RelationId))
-            .collect::<Result<_, _>>()
-            .map_err(wrong(ACTION))
+        rows.iter().map(|row| row.try_get(0).map(RelationId)).collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
     /// The transactions that write and are open: a new slot waits for each of them.
@@ -219,10 +201,7 @@ impl Catalog {
         let open = rows.iter().map(|row| {
             let seconds: Option<f64> = row.try_get(1)?;
             let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            Ok(OpenTransaction {
-                pid: row.try_get(0)?,
-                age,
-            })
+            Ok(OpenTransaction { pid: row.try_get(0)?, age })
         });
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
@@ -266,8 +245,5 @@ fn publication(rows: &[Row]) -> Result<Option<Publication>, tokio_postgres::Erro
         let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         tables.extend(schema.zip(name).map(|(schema, name)| TableName { schema, name }));
     }
-    Ok(Some(Publication {
-        inserts: first.try_get(0)?,
-        tables,
-    }))
+    Ok(Some(Publication { inserts: first.try_get(0)?, tables }))
 }

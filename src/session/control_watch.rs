@@ -37,11 +37,7 @@ pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
     /// The publication and the slot as they are now.
-    State {
-        publication: Option<Publication>,
-        slot: Option<Slot>,
-        database: String,
-    },
+    State { publication: Option<Publication>, slot: Option<Slot>, database: String },
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -64,14 +60,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 
 impl ControlWatch {
     pub(super) fn new(control: Control, server: ConnInfo, outboxes: Vec<RelationId>, now: Instant) -> Self {
-        Self {
-            server,
-            outboxes,
-            control: Some(control),
-            asked: None,
-            unresolved: None,
-            look_at: now,
-        }
+        Self { server, outboxes, control: Some(control), asked: None, unresolved: None, look_at: now }
     }
 
     /// Looks `table` up; the answer is [`Seen::Elsewhere`] or [`Seen::Ours`].
@@ -88,9 +77,8 @@ impl ControlWatch {
         if let Some(catalog) = self.control.as_ref().map(Control::catalog) {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
             let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
-            self.asked = Some(Box::pin(async move {
-                Answer::State(state(&catalog, &publication, &slot).await)
-            }));
+            self.asked =
+                Some(Box::pin(async move { Answer::State(state(&catalog, &publication, &slot).await) }));
         }
     }
 
@@ -115,11 +103,7 @@ impl ControlWatch {
 
     fn answered(&mut self, answer: Answer) -> Seen {
         let seen = match answer {
-            Answer::State(Ok((publication, slot, database))) => Seen::State {
-                publication,
-                slot,
-                database,
-            },
+            Answer::State(Ok((publication, slot, database))) => Seen::State { publication, slot, database },
             Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
                 Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
                     Seen::Elsewhere(id)
@@ -158,9 +142,7 @@ impl ControlWatch {
         let catalog = self.control.as_ref().map(Control::catalog);
         if let (Some(catalog), Some(Unresolved { id, .. }), None) = (catalog, &self.unresolved, &self.asked) {
             let id = *id;
-            self.asked = Some(Box::pin(
-                async move { Answer::Ancestors(catalog.ancestors(id).await) },
-            ));
+            self.asked = Some(Box::pin(async move { Answer::Ancestors(catalog.ancestors(id).await) }));
         }
     }
 
@@ -178,11 +160,7 @@ async fn state(
     publication: &str,
     slot: &str,
 ) -> Result<(Option<Publication>, Option<Slot>, String), Error> {
-    Ok((
-        catalog.publication(publication).await?,
-        catalog.slot(slot).await?,
-        catalog.database().await?,
-    ))
+    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?, catalog.database().await?))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

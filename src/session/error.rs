@@ -144,9 +144,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Postgres(error) => error.server().and_then(|server| server.hint.clone()),
-            Self::Stream(relay::Error::Table(TableError::Unknown { table, .. })) => Some(format!(
-                "add \"{table}\" to outbox.tables, or take it out of the publication"
-            )),
+            Self::Stream(relay::Error::Table(TableError::Unknown { table, .. })) => {
+                Some(format!("add \"{table}\" to outbox.tables, or take it out of the publication"))
+            }
             Self::Stream(relay::Error::Mapping(_)) => {
                 Some("set [outbox.columns], [outbox.headers] and [route] to the table's columns".to_owned())
             }

@@ -66,15 +66,7 @@ impl Outlet {
         let producer = Producer::new(properties.iter())?;
         let probe = Wait::Answer(producer.probe());
         let away = Some("no broker has answered yet".to_owned());
-        Ok(Self {
-            properties,
-            producer,
-            topics: HashMap::new(),
-            held: None,
-            away,
-            trouble: None,
-            probe,
-        })
+        Ok(Self { properties, producer, topics: HashMap::new(), held: None, away, trouble: None, probe })
     }
 
     /// Starts over with a new producer. What the old one had in flight is given up: those events come again from the
@@ -96,11 +88,7 @@ impl Outlet {
     pub fn offer(&mut self, record: Record) -> Result<(), Refused> {
         let Some(partitions) = self.topics.get(&record.topic).copied() else {
             let wait = Wait::Answer(self.producer.look_up(&record.topic));
-            self.held = Some(Held {
-                record,
-                wait,
-                reason: None,
-            });
+            self.held = Some(Held { record, wait, reason: None });
             return Ok(());
         };
         if let Some(partition) = record
@@ -112,21 +100,13 @@ impl Outlet {
                 record.topic
             );
             let reason = RejectionReason::InvalidPartition;
-            return Err(Refused::Rejected(Rejection {
-                event_id: record.event_id(),
-                reason,
-                detail,
-            }));
+            return Err(Refused::Rejected(Rejection { event_id: record.event_id(), reason, detail }));
         }
         match self.producer.send(&record) {
             Ok(()) => Ok(()),
             Err(SendError::QueueFull) => {
                 let wait = Wait::Until(after(QUEUE_FULL));
-                self.held = Some(Held {
-                    record,
-                    wait,
-                    reason: None,
-                });
+                self.held = Some(Held { record, wait, reason: None });
                 Ok(())
             }
             Err(SendError::Rejected(rejection)) => Err(Refused::Rejected(rejection)),
@@ -230,13 +210,9 @@ impl Outlet {
                 On::Kafka,
                 format!("Kafka denies topic \"{topic}\": grant Describe and Write on it to the relay's user"),
             )),
-            Some(TopicState::Unreachable(reason)) => Some((
-                On::Kafka,
-                self.away
-                    .clone()
-                    .or_else(|| self.trouble.clone())
-                    .unwrap_or(reason),
-            )),
+            Some(TopicState::Unreachable(reason)) => {
+                Some((On::Kafka, self.away.clone().or_else(|| self.trouble.clone()).unwrap_or(reason)))
+            }
         };
         held.wait = Wait::Until(after(ASK_AGAIN));
         self.held = Some(held);

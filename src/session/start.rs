@@ -68,16 +68,11 @@ pub(super) async fn start(
     if catalog.slot(slot_name).await?.is_none() {
         create_slot(&mut connection, &catalog, slot_name).await?;
     }
-    connection
-        .start_replication(slot_name, &[&config.postgres.publication])
-        .await?;
+    connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
 
     // Only now, as its owner: nobody else can move the slot any more.
-    let confirmed_flush = catalog
-        .slot(slot_name)
-        .await?
-        .and_then(|slot| slot.confirmed_flush)
-        .unwrap_or(Lsn::ZERO);
+    let confirmed_flush =
+        catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
     tracing::info!(
         slot = slot_name.as_str(),
         publication = config.postgres.publication.as_str(),
@@ -94,14 +89,7 @@ pub(super) async fn start(
         confirmed_flush,
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
     });
-    Ok(Started {
-        connection,
-        control,
-        server,
-        relay,
-        outboxes,
-        wal_sender_timeout,
-    })
+    Ok(Started { connection, control, server, relay, outboxes, wal_sender_timeout })
 }
 
 /// The publication must hold every outbox table and publish INSERTs; rows it leaves out are never seen.
@@ -112,24 +100,13 @@ pub(super) fn check_publication(
 ) -> Result<(), Setting> {
     let name = &config.postgres.publication;
     let Some(publication) = publication else {
-        return Err(Setting::NoPublication {
-            publication: name.clone(),
-            database: database.to_owned(),
-        });
+        return Err(Setting::NoPublication { publication: name.clone(), database: database.to_owned() });
     };
     if !publication.inserts {
         return Err(Setting::NoInserts(name.clone()));
     }
-    match config
-        .outbox
-        .tables
-        .iter()
-        .find(|table| !publication.tables.contains(table))
-    {
-        Some(table) => Err(Setting::NotPublished {
-            publication: name.clone(),
-            table: table.clone(),
-        }),
+    match config.outbox.tables.iter().find(|table| !publication.tables.contains(table)) {
+        Some(table) => Err(Setting::NotPublished { publication: name.clone(), table: table.clone() }),
         None => Ok(()),
     }
 }
@@ -140,11 +117,7 @@ async fn tables(catalog: &Catalog, names: &[TableName], database: &str) -> Resul
         match catalog.table(table).await? {
             Some(id) => ids.push(id),
             None => {
-                return Err(Setting::NoTable {
-                    table: table.clone(),
-                    database: database.to_owned(),
-                }
-                .into());
+                return Err(Setting::NoTable { table: table.clone(), database: database.to_owned() }.into());
             }
         }
     }
@@ -165,10 +138,7 @@ fn check_slot(name: &str, slot: &Slot, database: &str) -> Result<(), Setting> {
         return Err(other("database", slot.database.as_deref(), database));
     }
     if slot.wal_status.as_deref() == Some("lost") {
-        return Err(Setting::SlotLost {
-            slot: name.to_owned(),
-            confirmed: slot.confirmed_flush,
-        });
+        return Err(Setting::SlotLost { slot: name.to_owned(), confirmed: slot.confirmed_flush });
     }
     Ok(())
 }
@@ -186,11 +156,7 @@ async fn await_slot(
     while let Some(pid) = catalog.slot(name).await?.and_then(|slot| slot.active_pid) {
         status.enter(State::Standby);
         if since.elapsed() >= HELD_BY_ANOTHER && !told {
-            tracing::info!(
-                slot = name,
-                pid,
-                "standby: the slot is in use by another instance"
-            );
+            tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
             told = true;
             if outlet.unreported() > 0 {
                 // It reads from the slot what this one has in flight: an old copy must not land after its replay.
@@ -217,10 +183,7 @@ async fn timelines(connection: &mut Connection, current: u32) -> Result<Timeline
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(Timelines::from_history(
-        current,
-        &String::from_utf8_lossy(&history),
-    )?)
+    Ok(Timelines::from_history(current, &String::from_utf8_lossy(&history))?)
 }
 
 /// SQLSTATE `undefined_file`.

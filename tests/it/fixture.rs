@@ -28,26 +28,14 @@ impl Outbox {
     /// The same in a database made with `options`.
     pub(crate) async fn create_in(options: &str) -> Self {
         let database = Database::create(options).await;
-        database
-            .client
-            .batch_execute(include_str!("../../sql/01_table.sql"))
-            .await
-            .unwrap();
+        database.client.batch_execute(include_str!("../../sql/01_table.sql")).await.unwrap();
         // Roles belong to the whole server: tests that start together must not both find it missing.
         let lock = "SELECT pg_advisory_lock(42)";
         let admin = crate::servers::client(&superuser()).await;
         admin.batch_execute(lock).await.unwrap();
-        database
-            .client
-            .batch_execute(include_str!("../../sql/02_role.sql"))
-            .await
-            .unwrap();
+        database.client.batch_execute(include_str!("../../sql/02_role.sql")).await.unwrap();
         drop(admin);
-        database
-            .client
-            .batch_execute(include_str!("../../sql/03_publication.sql"))
-            .await
-            .unwrap();
+        database.client.batch_execute(include_str!("../../sql/03_publication.sql")).await.unwrap();
         let outbox = Self { database };
         create_topic(&outbox.topic("order"), 3, &[]).await;
         outbox
@@ -65,57 +53,32 @@ impl Outbox {
 
     /// Runs SQL in the database.
     pub(crate) async fn sql(&self, sql: &str) {
-        self.database
-            .client
-            .batch_execute(sql)
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.database.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// A query's first column of its first row, as text.
     pub(crate) async fn text(&self, sql: &str) -> String {
-        let row = self
-            .database
-            .client
-            .query_one(&format!("SELECT ({sql})::text"), &[])
-            .await
-            .unwrap();
+        let row = self.database.client.query_one(&format!("SELECT ({sql})::text"), &[]).await.unwrap();
         row.get::<_, Option<String>>(0).unwrap_or_default()
     }
 
     /// The slot's confirmed_flush_lsn, as a number; 0 if there is no slot.
     pub(crate) async fn confirmed_flush(&self) -> u64 {
         let sql = "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = $1";
-        let row = self
-            .database
-            .client
-            .query_opt(sql, &[&self.slot()])
-            .await
-            .unwrap();
-        row.and_then(|row| row.get::<_, Option<i64>>(0))
-            .map_or(0, |lsn| lsn.try_into().unwrap())
+        let row = self.database.client.query_opt(sql, &[&self.slot()]).await.unwrap();
+        row.and_then(|row| row.get::<_, Option<i64>>(0)).map_or(0, |lsn| lsn.try_into().unwrap())
     }
 
     /// The server's insert position, as a number.
     pub(crate) async fn insert_lsn(&self) -> u64 {
-        self.text("pg_current_wal_insert_lsn() - '0/0'")
-            .await
-            .parse()
-            .unwrap()
+        self.text("pg_current_wal_insert_lsn() - '0/0'").await.parse().unwrap()
     }
 
     /// Waits until everything committed so far is acknowledged.
     pub(crate) async fn all_confirmed(&self) {
         // A flushed record behind all commits, so that there is an end which can be reached.
-        let end = self
-            .text("pg_logical_emit_message(true, 'test', 'end') - '0/0'")
-            .await
-            .parse()
-            .unwrap();
-        eventually("everything is acknowledged", async || {
-            self.confirmed_flush().await >= end
-        })
-        .await;
+        let end = self.text("pg_logical_emit_message(true, 'test', 'end') - '0/0'").await.parse().unwrap();
+        eventually("everything is acknowledged", async || self.confirmed_flush().await >= end).await;
     }
 
     /// Everything in the topic of `aggregate_type`.
@@ -139,11 +102,7 @@ pub(crate) struct Relay {
 impl Relay {
     fn start(outbox: &Outbox, settings: &[&str]) -> Self {
         // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = &superuser().hosts[0];
         let Address::Unix(directory) = &host.address else {
             panic!("OUTBOX_TEST_POSTGRES is no unix socket")
@@ -161,23 +120,12 @@ impl Relay {
         command.env("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", broker());
         command.args(["--set", &format!("postgres.slot={}", outbox.slot())]);
         command.args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
-        command.args([
-            "--set",
-            &format!("route.topic={}.{{aggregate_type}}", outbox.database.name),
-        ]);
+        command.args(["--set", &format!("route.topic={}.{{aggregate_type}}", outbox.database.name)]);
         for setting in settings {
             command.args(["--set", setting]);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .kill_on_drop(true);
-        Self {
-            child: command.spawn().unwrap(),
-            port,
-            log,
-        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        Self { child: command.spawn().unwrap(), port, log }
     }
 
     /// Waits until it streams and Kafka answers.
@@ -190,9 +138,7 @@ impl Relay {
 
     /// Status and body of an HTTP page; `None` while nothing listens.
     pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
-            .await
-            .ok()?;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
@@ -204,19 +150,14 @@ impl Relay {
     /// The value of a metric; `None` if it is not on the page.
     pub(crate) async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, page) = self.page("/metrics").await?;
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?;
         line.parse().ok()
     }
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        let killed = std::process::Command::new("kill")
-            .arg(pid.to_string())
-            .status()
-            .unwrap();
+        let killed = std::process::Command::new("kill").arg(pid.to_string()).status().unwrap();
         assert!(killed.success());
     }
 
@@ -224,9 +165,7 @@ impl Relay {
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         let log = self.log();
-        let status = ended
-            .unwrap_or_else(|_| panic!("the relay does not end; its log:\n{log}"))
-            .unwrap();
+        let status = ended.unwrap_or_else(|_| panic!("the relay does not end; its log:\n{log}")).unwrap();
         let _ = std::fs::remove_file(&self.log);
         (status, log)
     }

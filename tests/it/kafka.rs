@@ -19,10 +19,8 @@ pub(crate) fn broker() -> String {
 
 /// Makes a topic; `config` are its settings.
 pub(crate) async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", broker())
-        .create()
-        .unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     for (key, value) in config {
         topic = topic.set(key, value);
@@ -47,9 +45,7 @@ impl Message {
     /// The text of the header `name`; `None` if it is absent or null.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let header = self.headers.iter().find(|(header, _)| header == name);
-        header
-            .and_then(|(_, value)| value.clone())
-            .map(|value| String::from_utf8(value).unwrap())
+        header.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
     }
 
     /// The header `id`.
@@ -76,23 +72,15 @@ impl Reader {
             .set("fetch.wait.max.ms", "10")
             .create()
             .unwrap();
-        let metadata = consumer
-            .fetch_metadata(Some(topic), Duration::from_secs(10))
-            .unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
         let mut assignment = TopicPartitionList::new();
         let mut next = HashMap::new();
         for partition in metadata.topics()[0].partitions() {
-            assignment
-                .add_partition_offset(topic, partition.id(), Offset::Beginning)
-                .unwrap();
+            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
             next.insert(partition.id(), 0);
         }
         consumer.assign(&assignment).unwrap();
-        Self {
-            topic: topic.to_owned(),
-            consumer,
-            next,
-        }
+        Self { topic: topic.to_owned(), consumer, next }
     }
 
     /// Everything that is readable now and was not read before, by partition and offset. Blocks the thread.
@@ -101,19 +89,14 @@ impl Reader {
             .next
             .keys()
             .map(|partition| {
-                let marks = self
-                    .consumer
-                    .fetch_watermarks(&self.topic, *partition, Duration::from_secs(10));
+                let marks = self.consumer.fetch_watermarks(&self.topic, *partition, Duration::from_secs(10));
                 (*partition, marks.unwrap().1)
             })
             .collect();
         let mut messages = Vec::new();
         while self.next.iter().any(|(partition, next)| *next < ends[partition]) {
             let Some(message) = self.consumer.poll(Duration::from_secs(10)) else {
-                panic!(
-                    "the broker sends nothing of {}: {:?} of {ends:?}",
-                    self.topic, self.next
-                )
+                panic!("the broker sends nothing of {}: {:?} of {ends:?}", self.topic, self.next)
             };
             let message = message.unwrap();
             self.next.insert(message.partition(), message.offset() + 1);

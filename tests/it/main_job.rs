@@ -20,16 +20,10 @@ fn check(committed: &[Committed], messages: &[Message]) -> usize {
     let mut last_of_key: HashMap<&str, i64> = HashMap::new();
     for message in messages {
         let id = message.id();
-        let Some(event) = by_id.get(id.as_str()) else {
-            panic!("event {id} was never committed")
-        };
+        let Some(event) = by_id.get(id.as_str()) else { panic!("event {id} was never committed") };
         assert_eq!(message.key.as_deref(), Some(event.key.as_bytes()), "key of {id}");
         assert_eq!(message.value, event.payload, "payload of {id}");
-        assert_eq!(
-            message.header("event_type").as_deref(),
-            Some("Changed"),
-            "event_type of {id}"
-        );
+        assert_eq!(message.header("event_type").as_deref(), Some("Changed"), "event_type of {id}");
         if seen.insert(id.clone()) {
             let last = last_of_key.entry(&event.key).or_insert(0);
             assert!(
@@ -58,24 +52,11 @@ async fn ten_thousand_events_of_eight_writers_arrive_once_each_in_commit_order()
     let relay = outbox.relay(&[]);
     relay.ready().await;
 
-    let writers = Writers::start(
-        &outbox,
-        Plan {
-            writers: 8,
-            events: 10_000,
-        },
-    )
-    .await;
+    let writers = Writers::start(&outbox, Plan { writers: 8, events: 10_000 }).await;
     // A restart in between: an orderly one, so that nothing comes twice.
     eventually("some events are delivered", async || {
-        let delivered = format!(
-            "outbox_relay_events_delivered_total{{topic=\"{}\"}}",
-            outbox.topic("order")
-        );
-        relay
-            .metric(&delivered)
-            .await
-            .is_some_and(|events| events >= 1_000.0)
+        let delivered = format!("outbox_relay_events_delivered_total{{topic=\"{}\"}}", outbox.topic("order"));
+        relay.metric(&delivered).await.is_some_and(|events| events >= 1_000.0)
     })
     .await;
     let log = relay.stop().await;
@@ -88,10 +69,7 @@ async fn ten_thousand_events_of_eight_writers_arrive_once_each_in_commit_order()
     relay.stop().await;
     let duplicates = check(&committed, &outbox.messages("order"));
     // What the first relay had sent of a transaction that it had not read to its end comes again with it.
-    assert!(
-        duplicates <= Plan::LONGEST_TRANSACTION,
-        "{duplicates} events came twice"
-    );
+    assert!(duplicates <= Plan::LONGEST_TRANSACTION, "{duplicates} events came twice");
     outbox.database.drop().await;
 }
 
@@ -101,14 +79,7 @@ async fn what_is_acknowledged_can_be_read_in_kafka() {
     // Records wait in librdkafka's queue for a while: who acknowledges what is only queued is seen here.
     let relay = outbox.relay(&["kafka.linger.ms=200"]);
     relay.ready().await;
-    let writers = Writers::start(
-        &outbox,
-        Plan {
-            writers: 4,
-            events: 2_000,
-        },
-    )
-    .await;
+    let writers = Writers::start(&outbox, Plan { writers: 4, events: 2_000 }).await;
     let writing = Arc::new(AtomicBool::new(true));
 
     let watch = {
@@ -125,17 +96,8 @@ async fn what_is_acknowledged_can_be_read_in_kafka() {
                 // First the position, then the topic: what was acknowledged then must be readable now.
                 let messages = tokio::task::block_in_place(|| reader.read_to_end());
                 readable.extend(messages.iter().map(Message::id));
-                for event in so_far
-                    .lock()
-                    .await
-                    .iter()
-                    .filter(|event| event.committed_before <= confirmed)
-                {
-                    assert!(
-                        readable.contains(&event.id),
-                        "{} is acknowledged and not in Kafka",
-                        event.id
-                    );
+                for event in so_far.lock().await.iter().filter(|event| event.committed_before <= confirmed) {
+                    assert!(readable.contains(&event.id), "{} is acknowledged and not in Kafka", event.id);
                     checks += 1;
                 }
             }
@@ -156,14 +118,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     let outbox = Outbox::create().await;
     let relay = outbox.relay(&["delivery.drain_timeout=5s"]);
     relay.ready().await;
-    let writers = Writers::start(
-        &outbox,
-        Plan {
-            writers: 8,
-            events: 6_000,
-        },
-    )
-    .await;
+    let writers = Writers::start(&outbox, Plan { writers: 8, events: 6_000 }).await;
     let so_far: Arc<Mutex<Vec<Committed>>> = writers.so_far();
     eventually("the load is on", async || so_far.lock().await.len() >= 1_000).await;
 
@@ -183,11 +138,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     relay.stop().await;
     assert!(sent_by_first > 0);
     let duplicates = check(&committed, &outbox.messages("order"));
-    assert!(
-        duplicates <= Plan::LONGEST_TRANSACTION,
-        "{duplicates} of {} events came twice",
-        committed.len()
-    );
+    assert!(duplicates <= Plan::LONGEST_TRANSACTION, "{duplicates} of {} events came twice", committed.len());
     outbox.database.drop().await;
 }
 
@@ -195,38 +146,18 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
 async fn a_killed_relay_loses_nothing() {
     let outbox = Outbox::create().await;
     // Before the first event: what was committed before the slot was made is not sent.
-    outbox
-        .sql(&format!(
-            "SELECT pg_create_logical_replication_slot('{}', 'pgoutput')",
-            outbox.slot()
-        ))
-        .await;
-    let writers = Writers::start(
-        &outbox,
-        Plan {
-            writers: 4,
-            events: 3_000,
-        },
-    )
-    .await;
+    outbox.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", outbox.slot())).await;
+    let writers = Writers::start(&outbox, Plan { writers: 4, events: 3_000 }).await;
     let so_far = writers.so_far();
     for round in 1..=3 {
         let relay = outbox.relay(&[]);
         eventually("events flow", async || {
-            let delivered = format!(
-                "outbox_relay_events_delivered_total{{topic=\"{}\"}}",
-                outbox.topic("order")
-            );
-            relay
-                .metric(&delivered)
-                .await
-                .is_some_and(|events| events >= 50.0)
+            let delivered =
+                format!("outbox_relay_events_delivered_total{{topic=\"{}\"}}", outbox.topic("order"));
+            relay.metric(&delivered).await.is_some_and(|events| events >= 50.0)
         })
         .await;
-        eventually("the writers go on", async || {
-            so_far.lock().await.len() >= 500 * round
-        })
-        .await;
+        eventually("the writers go on", async || so_far.lock().await.len() >= 500 * round).await;
         relay.kill().await;
     }
     let relay = outbox.relay(&[]);
@@ -245,16 +176,10 @@ async fn an_idle_outbox_beside_a_busy_table_does_not_retain_wal() {
     relay.ready().await;
     let before = outbox.confirmed_flush().await;
     for _ in 0..20 {
-        outbox
-            .sql("INSERT INTO busy SELECT n, repeat('x', 500) FROM generate_series(1, 2000) n")
-            .await;
+        outbox.sql("INSERT INTO busy SELECT n, repeat('x', 500) FROM generate_series(1, 2000) n").await;
     }
     let end = outbox.insert_lsn().await;
-    assert!(
-        end - before > 10_000_000,
-        "the busy table wrote only {} bytes",
-        end - before
-    );
+    assert!(end - before > 10_000_000, "the busy table wrote only {} bytes", end - before);
     eventually("the slot follows", async || outbox.confirmed_flush().await >= end).await;
     let log = relay.stop().await;
     assert!(!log.contains("WARN"), "{log}");

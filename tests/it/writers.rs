@@ -65,10 +65,7 @@ impl Writers {
                 // A fixed seed: a failure comes again as far as the interleaving allows.
                 let mut seed = [7; 32];
                 seed[0] = u8::try_from(writer).unwrap();
-                let mut writer = Writer {
-                    client,
-                    random: TestRng::from_seed(RngAlgorithm::ChaCha, &seed),
-                };
+                let mut writer = Writer { client, random: TestRng::from_seed(RngAlgorithm::ChaCha, &seed) };
                 while committed.lock().await.len() < plan.events {
                     let events = writer.transaction().await;
                     committed.lock().await.extend(events);
@@ -126,18 +123,9 @@ impl Writer {
             return Vec::new();
         }
         transaction.commit().await.unwrap();
-        let position = self
-            .client
-            .query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8", &[])
-            .await;
+        let position = self.client.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::int8", &[]).await;
         let committed_before: i64 = position.unwrap().get(0);
-        written
-            .into_iter()
-            .map(|event| Committed {
-                committed_before,
-                ..event
-            })
-            .collect()
+        written.into_iter().map(|event| Committed { committed_before, ..event }).collect()
     }
 }
 
@@ -154,11 +142,5 @@ async fn insert(transaction: &Transaction<'_>, key: u32, random: &mut TestRng) -
                VALUES ('order', $1, 'Changed', $2::text::jsonb) RETURNING id::text, payload::text";
     let row = transaction.query_one(sql, &[&key, &payload]).await.unwrap();
     let payload = row.get::<_, Option<String>>(1).map(String::into_bytes);
-    Committed {
-        id: row.get(0),
-        key,
-        number_of_key,
-        payload,
-        committed_before: 0,
-    }
+    Committed { id: row.get(0), key, number_of_key, payload, committed_before: 0 }
 }

@@ -275,11 +275,7 @@ fn a_file_that_cannot_be_used_is_told_with_what_the_environment_has_wrong() {
 #[test]
 fn a_connection_string_is_looked_at_but_not_shown() {
     let told = |url: &str| {
-        problems_of_all(
-            &format!("postgres.url = \"{url}\"\nkafka.bootstrap.servers = \"k:1\""),
-            &[],
-            &[],
-        )
+        problems_of_all(&format!("postgres.url = \"{url}\"\nkafka.bootstrap.servers = \"k:1\""), &[], &[])
     };
     insta::assert_snapshot!(told("postgres://relay:hunter2@db/shop?sslmod=disable"), @r#"
     1 problem in the configuration
