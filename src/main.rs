@@ -30,10 +30,11 @@ fn main() -> ExitCode {
         }
     };
     let environment = |name: &str| std::env::var(name).ok();
+    // The configuration has been checked without the password file; a bad one changes nothing but the password.
     let server = match ConnInfo::parse(config.postgres.url.reveal(), &environment, &read_passfile) {
         Ok(server) => server,
         Err(problem) => {
-            print_error(&format!("1 problem in the configuration\n\n  postgres.url: {problem}\n"));
+            print_error(&format!("postgres.url: {problem}\n"));
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };

@@ -8,6 +8,7 @@
 mod control_watch;
 mod error;
 mod outlet;
+mod show;
 mod start;
 mod stop;
 
@@ -23,12 +24,13 @@ use crate::metrics::{Deliveries, Metrics, position};
 use crate::outbox::{Rejection, TableError};
 use crate::postgres::connection::{Connection, Frame};
 use crate::postgres::conninfo::ConnInfo;
-use crate::relay::{self, Relay, Step, Tally};
+use crate::relay::{self, Relay, Step};
 use crate::server_stop::ServerStop;
-use crate::status::{On, State, Status};
+use crate::status::{State, Status};
 use crate::wal::{PgTimestamp, status_update};
 use control_watch::{ControlWatch, Seen, Unresolved};
 use outlet::Refused;
+use show::Told;
 
 pub use error::{Error, Setting};
 pub use outlet::Outlet;
@@ -58,33 +60,8 @@ pub struct Session<'a> {
     told: Told,
 }
 
-/// What was already counted or said.
-#[derive(Default)]
-struct Told {
-    tally: Tally,
-    transactions: u64,
-    blocked: Option<ToldBlock>,
-}
-
-/// What keeps events from moving, as it was shown last.
-#[derive(Clone, Copy)]
-struct ToldBlock {
-    on: On,
-    since: Instant,
-    warned: Option<Instant>,
-}
-
 /// Metrics and state are brought up to date this often; a session with nothing to do wakes for nothing else.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Records in flight and no report for this long: Kafka does not answer.
-const KAFKA_SILENCE: Duration = Duration::from_secs(5);
-
-/// What passes sooner is not worth a warning: a producer that has just been made has no connection yet.
-const WORTH_A_WARNING: Duration = Duration::from_secs(1);
-
-/// Nothing is said again before this has passed.
-const REMINDER: Duration = Duration::from_secs(30);
 
 impl<'a> Session<'a> {
     /// Connects, takes the slot and starts the stream. May be dropped at any time.
@@ -320,87 +297,6 @@ impl<'a> Session<'a> {
         let transactions = self.relay.ack().transactions_confirmed();
         self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
         self.told.transactions = transactions;
-    }
-
-    /// Brings metrics and state up to date.
-    fn show(&mut self, now: Instant, state: State) {
-        let in_flight = self.relay.in_flight();
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.metrics.in_flight_records.set(gauge(in_flight.records()));
-        self.metrics.in_flight_bytes.set(gauge(in_flight.bytes()));
-        self.metrics.received_lsn.set(position(self.relay.ack().received()));
-        let oldest = self.relay.ack().oldest_unconfirmed();
-        self.metrics
-            .oldest_unconfirmed_age
-            .set(oldest.map_or(0.0, |committed| age(committed, SystemTime::now())));
-        self.show_tally();
-        match self.blocked(now) {
-            Some((on, reason)) => self.show_block(now, on, &reason),
-            None => {
-                if let Some(ToldBlock { on, warned: Some(_), .. }) = self.told.blocked.take() {
-                    tracing::info!(on = on.as_str(), "events move again");
-                }
-                self.status.enter(state);
-            }
-        }
-    }
-
-    fn show_block(&mut self, now: Instant, on: On, reason: &str) {
-        let before = self.told.blocked.filter(|told| told.on == on);
-        let mut told = before.unwrap_or(ToldBlock { on, since: now, warned: None });
-        let again = told.warned.is_none_or(|warned| now.saturating_duration_since(warned) >= REMINDER);
-        if again && now.saturating_duration_since(told.since) >= WORTH_A_WARNING {
-            tracing::warn!(on = on.as_str(), "events do not move: {reason}");
-            told.warned = Some(now);
-        }
-        self.told.blocked = Some(told);
-        self.status.block(State::Blocked, on, reason, now);
-    }
-
-    fn blocked(&self, now: Instant) -> Option<(On, String)> {
-        if let Some(rejection) = &self.rejected {
-            return Some((On::Event, rejection.to_string()));
-        }
-        let silent =
-            self.outlet.unreported() > 0 && now.saturating_duration_since(self.owed_since) >= KAFKA_SILENCE;
-        let silence =
-            || (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()));
-        self.outlet.blocked().or_else(|| silent.then(silence))
-    }
-
-    fn show_tally(&mut self) {
-        let (now, before) = (self.relay.tally(), self.told.tally);
-        for (operation, now, before) in [
-            ("update", now.updates, before.updates),
-            ("delete", now.deletes, before.deletes),
-            ("truncate", now.truncates, before.truncates),
-        ] {
-            if now > before {
-                self.metrics.ignored(operation, now.saturating_sub(before));
-            }
-            if now > 0 && before == 0 {
-                tracing::warn!(
-                    operation,
-                    "the publication sends more than INSERTs of the outbox: they are ignored"
-                );
-            }
-        }
-        for (reason, now, before) in [
-            ("null", now.timestamps_null, before.timestamps_null),
-            ("out_of_range", now.timestamps_out_of_range, before.timestamps_out_of_range),
-            ("ahead", now.timestamps_ahead, before.timestamps_ahead),
-        ] {
-            if now > before {
-                self.metrics.timestamps_replaced(reason, now.saturating_sub(before));
-            }
-            if now > 0 && before == 0 {
-                tracing::warn!(
-                    reason,
-                    "an event's timestamp column could not be used: its record has the commit time"
-                );
-            }
-        }
-        self.told.tally = now;
     }
 }
 
