@@ -2,6 +2,7 @@
 //!
 //! Each property runs 256 cases, or as many as `PROPTEST_CASES` says. A failing case is shrunk and printed with its
 //! seed, and the seed is kept in `tests/regressions/`, from where it is tried first ever after.
+#![cfg(test)]
 
 #[path = "properties/ack.rs"]
 mod ack;

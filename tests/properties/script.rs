@@ -15,6 +15,7 @@ use outbox_relay::wal::pgoutput::{Logical, Origin, Relation, RelationId, Truncat
 use outbox_relay::wal::{PgTimestamp, Timelines};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use crate::wire::stream::{COMMIT_RECORD, Transaction, table};
 use crate::wire::{Message, Old, Row, text};
@@ -94,27 +95,55 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
     let rejections = prop_oneof![3 => Just(0_u32), 1 => Just(1)];
     rejections.prop_flat_map(|rejections| {
         let transaction = (1..200_u64, any::<bool>(), vec(change(rejections), 0..6));
-        let max_in_flight = prop_oneof![1..3_000_usize, Just(1 << 20)];
-        (vec(transaction, 0..10), max_in_flight, FIRST..FIRST + 1_500).prop_map(
-            |(transactions, max_in_flight, switch)| {
-                let mut end = FIRST;
-                let transactions =
-                    transactions
-                        .into_iter()
-                        .enumerate()
-                        .map(|(index, (gap, changed, changes))| {
-                            let committed = committed(index, end + gap, switch, changed, &changes);
-                            end = committed.transaction.end_lsn().as_u64();
-                            committed
-                        });
-                Script {
-                    transactions: transactions.collect(),
-                    max_in_flight,
-                    switch: Lsn::new(switch),
-                }
-            },
-        )
+        // Room for so many bytes, or for exactly so many records.
+        let room = prop_oneof![
+            (1..3_000_usize).prop_map(Room::Bytes),
+            (1..4_usize).prop_map(Room::Records),
+            Just(Room::Bytes(1 << 20)),
+        ];
+        // Where the timeline ended: near the commit record of any transaction.
+        let switch = (any::<Index>(), 0..3_u64);
+        (vec(transaction, 0..10), room, switch).prop_map(|(transactions, room, (at, around))| {
+            let mut end = FIRST;
+            let places = transactions.iter().map(|(gap, ..)| {
+                let commit_lsn = end + gap;
+                end = commit_lsn + COMMIT_RECORD;
+                commit_lsn
+            });
+            let places: Vec<u64> = places.collect();
+            let near = if places.is_empty() {
+                FIRST
+            } else {
+                *at.get(&places)
+            };
+            let switch = near + around - 1;
+            let transactions = transactions.iter().zip(&places).enumerate();
+            let transactions = transactions.map(|(index, ((_, changed, changes), commit_lsn))| {
+                committed(index, *commit_lsn, switch, *changed, changes)
+            });
+            let mut script = Script {
+                transactions: transactions.collect(),
+                max_in_flight: 1,
+                switch: Lsn::new(switch),
+            };
+            script.max_in_flight = match room {
+                Room::Bytes(bytes) => bytes,
+                Room::Records(records) => script
+                    .events()
+                    .take(records)
+                    .map(Event::size)
+                    .sum::<usize>()
+                    .max(1),
+            };
+            script
+        })
     })
+}
+
+#[derive(Debug, Clone)]
+enum Room {
+    Bytes(usize),
+    Records(usize),
 }
 
 fn change(rejections: u32) -> impl Strategy<Value = Change> {
@@ -358,12 +387,15 @@ impl Script {
 
     /// The size of the largest record.
     pub(crate) fn largest(&self) -> usize {
+        self.events().map(Event::size).max().unwrap_or(0)
+    }
+
+    fn events(&self) -> impl Iterator<Item = &Event> {
         let changes = self.transactions.iter().flat_map(|committed| &committed.changes);
-        let sizes = changes.filter_map(|expected| match expected {
-            Expected::Event(event) => Some(event.size()),
+        changes.filter_map(|expected| match expected {
+            Expected::Event(event) => Some(event),
             _ => None,
-        });
-        sizes.max().unwrap_or(0)
+        })
     }
 }
 
