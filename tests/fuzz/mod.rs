@@ -1,0 +1,116 @@
+//! Fuzz bodies: functions that take any bytes and assert what must hold for them.
+//!
+//! A fuzzer calls one with its input; `tests/properties.rs` runs them over [`seeds`] and over damaged messages.
+
+pub(crate) mod seeds;
+
+use bytes::Bytes;
+use outbox_relay::lsn::Lsn;
+use outbox_relay::outbox::{Columns, Route, Spec, TableError, TableName, Template, Token};
+use outbox_relay::relay::{Error, Relay, Start, Step};
+use outbox_relay::wal::pgoutput;
+use outbox_relay::wal::{DecodeError, Envelope, Problem, Timelines};
+
+use crate::wire::{self, Message};
+
+/// One pgoutput message. What is taken for a message must be exactly what that message is written as.
+pub(crate) fn message(data: &[u8]) {
+    match pgoutput::Message::decode(Bytes::copy_from_slice(data)) {
+        Ok(decoded) => assert_eq!(Message::from(&decoded).encode(), data),
+        Err(error) => tells_what_and_where(&error, data.len()),
+    }
+}
+
+/// One `CopyData` body.
+pub(crate) fn envelope(data: &[u8]) {
+    match Envelope::decode(Bytes::copy_from_slice(data)) {
+        Ok(decoded) => assert_eq!(wire::envelope(&decoded), data),
+        Err(error) => tells_what_and_where(&error, data.len()),
+    }
+}
+
+/// A session: `CopyData` bodies, each after its length in two bytes, to a relay whose records are confirmed late.
+pub(crate) fn session(mut data: &[u8]) {
+    let mut relay = relay(Lsn::ZERO);
+    let mut tokens: Vec<Token> = Vec::new();
+    while let Some((len, rest)) = data.split_first_chunk::<2>() {
+        let len = usize::from(u16::from_be_bytes(*len)).min(rest.len());
+        let (body, rest) = rest.split_at(len);
+        data = rest;
+        let body = Bytes::copy_from_slice(body);
+        let before = relay.position();
+        let step = match relay.wal(body.clone()) {
+            Err(Error::Table(TableError::Unknown { id, .. })) => {
+                relay.elsewhere(id);
+                assert_eq!(relay.wal(body), Ok(Step::Nothing));
+                continue;
+            }
+            other => other,
+        };
+        match step {
+            Ok(Step::Record(record)) => {
+                assert!(
+                    !tokens.contains(&record.token),
+                    "{:?} is given twice",
+                    record.token
+                );
+                tokens.push(record.token);
+                assert_eq!(relay.position(), before);
+            }
+            Ok(Step::Nothing | Step::Keepalive(_) | Step::Rejected(_)) => {}
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                return;
+            }
+        }
+        assert_eq!(relay.in_flight().records(), tokens.len());
+        assert!(relay.position() >= before);
+        assert!(relay.position().lsn() <= relay.ack().received());
+        if tokens.len() > 3 {
+            assert!(relay.confirmed(tokens.swap_remove(1)).is_some());
+        }
+    }
+}
+
+fn tells_what_and_where(error: &DecodeError, len: usize) {
+    assert!(error.offset <= len, "{error}: beyond the {len} bytes");
+    assert!(!error.message.is_empty() && !error.field.is_empty(), "{error}");
+    match error.problem {
+        Problem::TooShort { needed, left } => assert!(left < needed && left <= len - error.offset, "{error}"),
+        Problem::TooLong(left) => assert_eq!(left, len - error.offset, "{error}"),
+        Problem::NotUtf8 | Problem::Unexpected(_) => assert!(error.offset < len, "{error}"),
+        Problem::Unterminated => {}
+    }
+}
+
+/// A relay for `public.outbox` as the contract has it.
+pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
+    let template = |text| Template::parse(text).unwrap();
+    Relay::new(Start {
+        spec: Spec {
+            tables: vec![TableName {
+                schema: "public".to_owned(),
+                name: "outbox".to_owned(),
+            }],
+            columns: Columns {
+                id: "id".to_owned(),
+                aggregate_type: "aggregate_type".to_owned(),
+                aggregate_id: "aggregate_id".to_owned(),
+                event_type: Some("event_type".to_owned()),
+                payload: "payload".to_owned(),
+                timestamp: None,
+            },
+            headers: vec![("event_type".to_owned(), template("{event_type}"))],
+            route: Route {
+                topic: template("outbox.event.{aggregate_type}"),
+                key: template("{aggregate_id}"),
+                partition: None,
+            },
+        },
+        outboxes: Vec::new(),
+        source: "7000000000000000001/outbox_relay".to_owned(),
+        timelines: Timelines::only(1),
+        confirmed_flush,
+        max_in_flight: 1 << 20,
+    })
+}

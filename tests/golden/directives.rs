@@ -1,0 +1,58 @@
+//! The relay's configuration for a captured stream: lines `-- NAME: VALUE` at the head of its `.sql`.
+//!
+//! `tables`: the outboxes. `timestamp`: `outbox.columns.timestamp`. `headers`: columns that go out as further headers.
+//! (`publication` and `options` are for the capture alone.)
+
+use outbox_relay::lsn::Lsn;
+use outbox_relay::outbox::{Columns, Route, Spec, TableName, Template};
+use outbox_relay::relay::Start;
+use outbox_relay::wal::Timelines;
+
+pub(crate) fn start(sql: &str) -> Start {
+    let directive = |name: &str| {
+        let prefix = format!("-- {name}: ");
+        sql.lines().find_map(|line| line.strip_prefix(&prefix))
+    };
+    let template = |text: &str| Template::parse(text).unwrap();
+    let header = |column: &str| (column.to_owned(), template(&format!("{{{column}}}")));
+    let headers =
+        std::iter::once("event_type").chain(directive("headers").unwrap_or_default().split_whitespace());
+    Start {
+        spec: Spec {
+            tables: directive("tables").unwrap().split(", ").map(table).collect(),
+            columns: Columns {
+                id: "id".to_owned(),
+                aggregate_type: "aggregate_type".to_owned(),
+                aggregate_id: "aggregate_id".to_owned(),
+                event_type: Some("event_type".to_owned()),
+                payload: "payload".to_owned(),
+                timestamp: directive("timestamp").map(str::to_owned),
+            },
+            headers: headers.map(|name| header(&unquoted(name))).collect(),
+            route: Route {
+                topic: template("outbox.event.{aggregate_type}"),
+                key: template("{aggregate_id}"),
+                partition: None,
+            },
+        },
+        outboxes: Vec::new(),
+        source: "7000000000000000001/golden".to_owned(),
+        timelines: Timelines::only(1),
+        confirmed_flush: Lsn::ZERO,
+        max_in_flight: usize::MAX,
+    }
+}
+
+fn table(name: &str) -> TableName {
+    let (schema, name) = name.split_once('.').unwrap();
+    TableName {
+        schema: unquoted(schema),
+        name: unquoted(name),
+    }
+}
+
+/// An identifier as SQL quotes it.
+fn unquoted(name: &str) -> String {
+    let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    inner.map_or_else(|| name.to_owned(), |inner| inner.replace("\"\"", "\""))
+}

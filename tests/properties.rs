@@ -1,0 +1,33 @@
+//! What holds for every input, tried on random ones.
+//!
+//! Each property runs 256 cases, or as many as `PROPTEST_CASES` says. A failing case is shrunk and printed with its
+//! seed, and the seed is kept in `tests/regressions/`, from where it is tried first ever after.
+#![cfg(test)]
+
+#[path = "properties/ack.rs"]
+mod ack;
+#[path = "properties/bytes.rs"]
+mod bytes;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
+#[path = "properties/lsn.rs"]
+mod lsn;
+#[path = "properties/messages.rs"]
+mod messages;
+#[path = "properties/relay.rs"]
+mod relay;
+#[path = "properties/script.rs"]
+mod script;
+#[path = "properties/session.rs"]
+mod session;
+mod wire;
+
+use proptest::test_runner::{Config, FileFailurePersistence};
+
+/// proptest's configuration, with `regressions` as the file for seeds of failing cases.
+fn config(regressions: &'static str) -> Config {
+    Config {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
+        ..Config::default()
+    }
+}
