@@ -67,35 +67,20 @@ impl Ack {
     /// A session's queue, empty. `floor` is the slot's `confirmed_flush_lsn`, read while the session owns the slot.
     #[must_use]
     pub fn new(floor: Lsn) -> Self {
-        let received = Mark {
-            end: floor,
-            transactions: 0,
-        };
-        Self {
-            floor,
-            received,
-            open: None,
-            unconfirmed: BTreeMap::new(),
-        }
+        let received = Mark { end: floor, transactions: 0 };
+        Self { floor, received, open: None, unconfirmed: BTreeMap::new() }
     }
 
     /// A transaction begins. It ends with [`Ack::commit`]; transactions do not nest in protocol version 1.
     pub fn begin(&mut self, commit_time: PgTimestamp) {
-        self.open = Some(Open {
-            number: TransactionNumber(self.received.transactions),
-            commit_time,
-        });
+        self.open = Some(Open { number: TransactionNumber(self.received.transactions), commit_time });
     }
 
     /// The open transaction has one more record to confirm. `None` outside a transaction.
     pub fn record(&mut self) -> Option<TransactionNumber> {
         let Open { number, commit_time } = self.open?;
         let before = self.received;
-        let entry = self.unconfirmed.entry(number).or_insert(Unconfirmed {
-            before,
-            commit_time,
-            records: 0,
-        });
+        let entry = self.unconfirmed.entry(number).or_insert(Unconfirmed { before, commit_time, records: 0 });
         entry.records = entry.records.saturating_add(1);
         Some(number)
     }
@@ -146,9 +131,7 @@ impl Ack {
     /// When the oldest transaction with unconfirmed records was committed.
     #[must_use]
     pub fn oldest_unconfirmed(&self) -> Option<PgTimestamp> {
-        self.unconfirmed
-            .first_key_value()
-            .map(|(_, entry)| entry.commit_time)
+        self.unconfirmed.first_key_value().map(|(_, entry)| entry.commit_time)
     }
 
     /// Transactions with unconfirmed records.
@@ -164,9 +147,7 @@ impl Ack {
     }
 
     fn confirmed_mark(&self) -> Mark {
-        self.unconfirmed
-            .first_key_value()
-            .map_or(self.received, |(_, entry)| entry.before)
+        self.unconfirmed.first_key_value().map_or(self.received, |(_, entry)| entry.before)
     }
 }
 
@@ -190,10 +171,7 @@ mod tests {
         ack.commit(Lsn::new(20));
         assert_eq!(position(&ack), 10);
         ack.confirmed(second);
-        assert_eq!(
-            (position(&ack), ack.transactions_confirmed(), ack.queue_len()),
-            (20, 1, 0)
-        );
+        assert_eq!((position(&ack), ack.transactions_confirmed(), ack.queue_len()), (20, 1, 0));
     }
 
     #[test]

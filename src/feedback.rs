@@ -29,17 +29,9 @@ impl Feedback {
     /// of it, so that one update may be late.
     #[must_use]
     pub fn new(now: Instant, wal_sender_timeout: Duration) -> Self {
-        let interval = if wal_sender_timeout.is_zero() {
-            LONGEST
-        } else {
-            LONGEST.min(wal_sender_timeout.mul_f64(0.6))
-        };
-        Self {
-            interval,
-            sent_at: now,
-            sent: None,
-            requested: false,
-        }
+        let interval =
+            if wal_sender_timeout.is_zero() { LONGEST } else { LONGEST.min(wal_sender_timeout.mul_f64(0.6)) };
+        Self { interval, sent_at: now, sent: None, requested: false }
     }
 
     /// The server has asked for an update.

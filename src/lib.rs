@@ -1,11 +1,22 @@
 //! outbox-relay sends each committed row of a PostgreSQL outbox table to Kafka, and lets PostgreSQL forget the row's
 //! write-ahead log only after Kafka has confirmed it.
+//!
+//! ```text
+//!  PostgreSQL ──▶ postgres::connection ──Bytes──▶ relay ──Record──▶ session::Outlet ──▶ kafka::Producer ──▶ brokers
+//!                         ▲                 wal → outbox → ack                              │ delivery report
+//!                         │                              ▲                                  ▼ (Token)
+//!                         └──── status update ◀── ConfirmedLsn ◀──────────────────────── session
+//! ```
+//!
+//! To follow an event, read in this order: [`session`] (the loop), [`relay`] (the heart: what WAL becomes, what may be
+//! acknowledged), [`wal`] (the wire), [`outbox`] (row to record), [`ack`] (the position), [`kafka`].
 
+// Values that everything speaks of.
 pub mod disposition;
 pub mod lsn;
-pub mod postgres;
 pub mod secret;
 
+// The heart. It knows no sockets, clocks, runtime or logs.
 pub mod ack;
 pub mod feedback;
 pub mod in_flight;
@@ -14,7 +25,17 @@ pub mod relay;
 pub mod server_stop;
 pub mod wal;
 
+// The two sides.
 pub mod kafka;
+pub mod postgres;
 
+// What ties them together, and how long.
+pub mod session;
+pub mod supervisor;
+
+// What people meet.
 pub mod cli;
 pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod status;

@@ -57,20 +57,14 @@ impl FromStr for Lsn {
     type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, ParseLsnError> {
-        let parsed = text
-            .split_once('/')
-            .and_then(|(high, low)| Some(half(high)? << 32 | half(low)?));
+        let parsed = text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?));
         parsed.map(Self).ok_or_else(|| ParseLsnError(text.to_owned()))
     }
 }
 
 fn half(digits: &str) -> Option<u64> {
     let hexadecimal = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if hexadecimal {
-        u64::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    if hexadecimal { u64::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]

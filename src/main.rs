@@ -2,17 +2,26 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, log};
 use outbox_relay::config::{self, Config};
+use outbox_relay::http::{self, Pages};
+use outbox_relay::metrics::Metrics;
+use outbox_relay::postgres::conninfo::{ConnInfo, read_passfile};
+use outbox_relay::status::Status;
+use outbox_relay::{session, supervisor};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 fn main() -> ExitCode {
     let arguments = match Cli::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(answer) => return print_answer(&answer),
     };
-    // The only place that looks at the environment.
+    // The environment is looked at here, and nowhere else.
     let config = match config::load(arguments.config.as_deref(), std::env::vars_os(), &arguments.set) {
         Ok(config) => config,
         Err(problems) => {
@@ -20,26 +29,66 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
+    let environment = |name: &str| std::env::var(name).ok();
+    let server = match ConnInfo::parse(config.postgres.url.reveal(), &environment, &read_passfile) {
+        Ok(server) => server,
+        Err(problem) => {
+            print_error(&format!("1 problem in the configuration\n\n  postgres.url: {problem}\n"));
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
     let result = match arguments.command {
-        Command::Run => run(&config),
+        Command::Run => run(&config, &server),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_error(&format!("{error:#}\n"));
+            let hint = error.downcast_ref::<session::Error>().and_then(session::Error::hint);
+            print_error(&format!(
+                "{error:#}\n{}",
+                hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default()
+            ));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Relays until told to stop.
-fn run(config: &Config) -> anyhow::Result<()> {
+fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
     log::start(config.log).context("start logging")?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        slot = config.postgres.slot,
-        "outbox-relay starts"
-    );
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "outbox-relay starts");
+    let status = Arc::new(Status::new(Instant::now()));
+    let metrics = Arc::new(Metrics::new());
+    if let Some(listen) = &config.http {
+        let pages = Pages { status: Arc::clone(&status), metrics: Arc::clone(&metrics) };
+        let http =
+            http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
+        tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let ended = runtime.block_on(async {
+        let (stop, shutdown) = watch::channel(false);
+        tokio::select! {
+            ended = supervisor::run(config, server, &status, &metrics, shutdown) => ended.map_err(anyhow::Error::from),
+            signals = signals(stop) => signals.context("wait for signals"),
+        }
+    });
+    // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The first signal asks for an orderly stop; the second returns, which ends the program at once.
+async fn signals(stop: watch::Sender<bool>) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        stop.send_replace(true);
+    }
     Ok(())
 }
 

@@ -118,16 +118,9 @@ impl Relay {
     /// A session that has received nothing yet.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let source = Header {
-            name: "source".into(),
-            value: Some(Bytes::from(start.source)),
-        };
+        let source = Header { name: "source".into(), value: Some(Bytes::from(start.source)) };
         Self {
-            origin: Origin {
-                source,
-                position_name: "position".into(),
-                timelines: start.timelines,
-            },
+            origin: Origin { source, position_name: "position".into(), timelines: start.timelines },
             max_in_flight: start.max_in_flight,
             relations: Relations::new(start.spec, start.outboxes),
             router: Router::default(),
@@ -232,18 +225,9 @@ impl Relay {
         if self.transaction.is_some() {
             return Err(Error::Sequence("Begin inside a transaction"));
         }
-        let Begin {
-            commit_lsn,
-            commit_time,
-            ..
-        } = begin;
+        let Begin { commit_lsn, commit_time, .. } = begin;
         let timeline = self.origin.timelines.of(commit_lsn);
-        self.transaction = Some(Transaction {
-            commit_lsn,
-            commit_time,
-            timeline,
-            rows: 0,
-        });
+        self.transaction = Some(Transaction { commit_lsn, commit_time, timeline, rows: 0 });
         self.ack.begin(commit_time);
         Ok(())
     }
@@ -254,28 +238,20 @@ impl Relay {
                 self.ack.commit(commit.end_lsn);
                 Ok(())
             }
-            Some(_) => Err(Error::Sequence(
-                "Commit of another transaction than the one that began",
-            )),
+            Some(_) => Err(Error::Sequence("Commit of another transaction than the one that began")),
             None => Err(Error::Sequence("Commit outside a transaction")),
         }
     }
 
     /// Counts a row that is not an INSERT; 1 if its table is an outbox.
     fn change(&mut self, relation: RelationId) -> Result<u64, Error> {
-        let open = self
-            .transaction
-            .as_mut()
-            .ok_or(Error::Sequence("a row outside a transaction"))?;
+        let open = self.transaction.as_mut().ok_or(Error::Sequence("a row outside a transaction"))?;
         open.rows = open.rows.saturating_add(1);
         Ok(u64::from(self.relations.is_outbox(relation)))
     }
 
     fn insert(&mut self, insert: Insert, sent: PgTimestamp) -> Result<Step, Error> {
-        let open = self
-            .transaction
-            .as_mut()
-            .ok_or(Error::Sequence("a row outside a transaction"))?;
+        let open = self.transaction.as_mut().ok_or(Error::Sequence("a row outside a transaction"))?;
         // Before anything is counted: the same body may come again.
         let mapping = self.relations.mapping(insert.relation)?;
         open.rows = open.rows.saturating_add(1);
@@ -285,10 +261,7 @@ impl Relay {
 
         let event = Event::read(mapping, insert.new, open.commit_time, sent)?;
         self.tally.count(event.timestamp_replaced);
-        let transaction = self
-            .ack
-            .record()
-            .ok_or(Error::Sequence("a row outside a transaction"))?;
+        let transaction = self.ack.record().ok_or(Error::Sequence("a row outside a transaction"))?;
         let token = self.in_flight.next_token();
         let stamps = [self.origin.source.clone(), self.origin.position(open)];
         match self.router.route(event, token, stamps)? {
@@ -313,17 +286,8 @@ impl Origin {
     fn position(&self, open: &Transaction) -> Header {
         let mut text = BytesMut::with_capacity(8 + 1 + 16 + 1 + 8);
         // Writing into a buffer that grows cannot fail.
-        let _ = write!(
-            text,
-            "{:08X}-{:016X}-{:08X}",
-            open.timeline,
-            open.commit_lsn.as_u64(),
-            open.rows
-        );
-        Header {
-            name: self.position_name.clone(),
-            value: Some(text.freeze()),
-        }
+        let _ = write!(text, "{:08X}-{:016X}-{:08X}", open.timeline, open.commit_lsn.as_u64(), open.rows);
+        Header { name: self.position_name.clone(), value: Some(text.freeze()) }
     }
 }
 

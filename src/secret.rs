@@ -32,9 +32,6 @@ mod tests {
 
     #[test]
     fn a_secret_cannot_be_printed() {
-        assert_eq!(
-            format!("{:?}", Some(Secret::new("hunter2".to_owned()))),
-            "Some((hidden))"
-        );
+        assert_eq!(format!("{:?}", Some(Secret::new("hunter2".to_owned()))), "Some((hidden))");
     }
 }

@@ -42,11 +42,7 @@ mod tests {
     use crate::wal::PgTimestamp;
 
     fn request(wal_end: u64) -> Keepalive {
-        Keepalive {
-            wal_end: Lsn::new(wal_end),
-            sent: PgTimestamp::default(),
-            reply_requested: true,
-        }
+        Keepalive { wal_end: Lsn::new(wal_end), sent: PgTimestamp::default(), reply_requested: true }
     }
 
     #[test]
@@ -66,14 +62,7 @@ mod tests {
         for (second, at, position) in [
             (request(20), start + BURST, position),
             (request(21), soon, position),
-            (
-                Keepalive {
-                    reply_requested: false,
-                    ..request(20)
-                },
-                soon,
-                position,
-            ),
+            (Keepalive { reply_requested: false, ..request(20) }, soon, position),
             (request(20), soon, Ack::new(Lsn::new(20)).position()),
         ] {
             let mut stop = ServerStop::default();

@@ -1,9 +1,6 @@
 //! The program from outside: arguments, environment and files in; output and exit status out. It needs no servers.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails by panicking, as the test does"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,10 +10,7 @@ use tempfile::TempDir;
 /// The program in an empty environment.
 fn relay(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().copied());
+    command.args(arguments).env_clear().envs(variables.iter().copied());
     command.output().unwrap()
 }
 
@@ -51,10 +45,7 @@ fn version_and_help_go_to_stdout_whatever_the_environment() {
     for arguments in [["--help"].as_slice(), &["run", "--help"], &["-h"]] {
         let output = relay(arguments, &broken);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
-        assert!(
-            stdout(&output).contains("--set <KEY=VALUE>") && output.stderr.is_empty(),
-            "{arguments:?}"
-        );
+        assert!(stdout(&output).contains("--set <KEY=VALUE>") && output.stderr.is_empty(), "{arguments:?}");
     }
 }
 
@@ -69,17 +60,8 @@ fn wrong_usage_exits_2() {
         &["-x", "run"],
     ] {
         let output = relay(arguments, &[]);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains("--help"),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("--help"), "{arguments:?}: {}", stderr(&output));
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
@@ -91,18 +73,8 @@ fn a_refused_configuration_exits_78_and_tells_everything() {
         ("OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT", "16"),
         ("OUTBOX_RELAY_POSTGRES_URL", "postgres://u:hunter2@h/d"),
     ];
-    let output = relay(
-        &[
-            "run",
-            "-c",
-            &path,
-            "--set",
-            "log.level=loud",
-            "--set",
-            "topics.create=true",
-        ],
-        &variables,
-    );
+    let output =
+        relay(&["run", "-c", &path, "--set", "log.level=loud", "--set", "topics.create=true"], &variables);
     assert_eq!(output.status.code(), Some(78));
     assert!(output.stdout.is_empty());
     insta::assert_snapshot!(in_folder(&stderr(&output), folder.path()), @r#"
@@ -161,14 +133,10 @@ fn set_beats_environment_beats_file_on_both_sides_of_the_command() {
         told(&[], &variables, &["-c", &path]),
         format!("  log.level = \"environment\" (OUTBOX_RELAY_LOG__LEVEL): {levels}")
     );
-    for (before, after) in [
-        (["--config", &path], ["--set", "log.level=set"]),
-        (["--set", "log.level=set"], ["--config", &path]),
-    ] {
-        assert_eq!(
-            told(&before, &variables, &after),
-            format!("  log.level = \"set\" (--set): {levels}")
-        );
+    for (before, after) in
+        [(["--config", &path], ["--set", "log.level=set"]), (["--set", "log.level=set"], ["--config", &path])]
+    {
+        assert_eq!(told(&before, &variables, &after), format!("  log.level = \"set\" (--set): {levels}"));
     }
 }
 

@@ -31,31 +31,21 @@ impl Broker {
     /// The broker `DEMO_KAFKA` names, or one in this process, with the topics in it.
     pub(crate) async fn start(topics: &[&str]) -> Result<Self> {
         if let Ok(bootstrap_servers) = std::env::var("DEMO_KAFKA") {
-            create_topics(&bootstrap_servers, topics)
-                .await
-                .context("create topics")?;
-            return Ok(Self {
-                bootstrap_servers,
-                mock: None,
-            });
+            create_topics(&bootstrap_servers, topics).await.context("create topics")?;
+            return Ok(Self { bootstrap_servers, mock: None });
         }
         let mock = MockCluster::new(1)?;
         for topic in topics {
             mock.create_topic(topic, PARTITIONS, 1)?;
         }
-        Ok(Self {
-            bootstrap_servers: mock.bootstrap_servers(),
-            mock: Some(mock),
-        })
+        Ok(Self { bootstrap_servers: mock.bootstrap_servers(), mock: Some(mock) })
     }
 
     /// Sends every record that is written to the topics from now on, until the receiver is dropped.
     pub(crate) async fn watch(&self, topics: &[&str]) -> Result<mpsc::Receiver<Arrival>> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        config
-            .set("group.id", "outbox-relay-demo")
-            .set("enable.auto.commit", "false");
+        config.set("group.id", "outbox-relay-demo").set("enable.auto.commit", "false");
         if self.mock.is_some() {
             // A real broker answers a waiting fetch when a record comes; the mock lets it wait to its end, and the
             // milliseconds would be those of the wait.
@@ -98,26 +88,17 @@ impl Broker {
 
 impl fmt::Display for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.mock.is_some() {
-            "librdkafka's mock cluster in this process"
-        } else {
-            "yours"
-        };
+        let kind = if self.mock.is_some() { "librdkafka's mock cluster in this process" } else { "yours" };
         write!(f, "{kind}, {}", self.bootstrap_servers)
     }
 }
 
 async fn create_topics(bootstrap_servers: &str, topics: &[&str]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap_servers)
-        .create()?;
-    let options = AdminOptions::new()
-        .request_timeout(Some(PATIENCE))
-        .operation_timeout(Some(PATIENCE));
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap_servers).create()?;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
     // -1: the broker's own default.
-    let new = topics
-        .iter()
-        .map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)));
+    let new = topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)));
     for result in admin.create_topics(&new.collect::<Vec<_>>(), &options).await? {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -142,22 +123,13 @@ async fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i
 
 fn try_end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64)>> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map(|topic| topic.partitions())
-        .unwrap_or_default();
+    let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
     if partitions.is_empty() {
         bail!("the broker knows no partitions of it");
     }
     partitions
         .iter()
-        .map(|partition| {
-            Ok((
-                partition.id(),
-                consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?.1,
-            ))
-        })
+        .map(|partition| Ok((partition.id(), consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?.1)))
         .collect()
 }
 
@@ -177,9 +149,7 @@ impl Arrival {
     fn new(message: &BorrowedMessage<'_>) -> Self {
         let (at, clock) = (Instant::now(), SystemTime::now());
         let headers = message.headers().map(|headers| {
-            let pairs = headers
-                .iter()
-                .map(|header| (header.key.to_owned(), text(header.value)));
+            let pairs = headers.iter().map(|header| (header.key.to_owned(), text(header.value)));
             pairs.collect()
         });
         Self {
@@ -195,10 +165,7 @@ impl Arrival {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or("", |(_, value)| value)
+        self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
     /// The event's id.
@@ -216,8 +183,5 @@ impl Arrival {
 
 /// For people: SQL NULL, which is no value at all, reads as such.
 fn text(bytes: Option<&[u8]>) -> String {
-    bytes.map_or_else(
-        || "NULL".to_owned(),
-        |bytes| String::from_utf8_lossy(bytes).into_owned(),
-    )
+    bytes.map_or_else(|| "NULL".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
 }

@@ -4,11 +4,7 @@
 //! cluster inside this process, or the broker that `DEMO_KAFKA` names. The relay is the real binary, run as its own
 //! least-privileged role, and nothing here is part of it.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what the demo prints is what it is for"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what the demo prints is what it is for")]
 
 mod kafka;
 mod relay;
@@ -45,12 +41,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (url, once) = match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let (url, once) = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [url] => (*url, false),
         [url, "--once"] => (*url, true),
         _ => bail!("usage: demo POSTGRES_URL [--once]; scripts/demo makes a PostgreSQL and calls this"),
@@ -98,10 +89,7 @@ async fn perform(
         ready_after.as_millis()
     );
 
-    println!(
-        "\n{}",
-        show::heading("What the order service did, one transaction a line")
-    );
+    println!("\n{}", show::heading("What the order service did, one transaction a line"));
     let committed = shop.trade().await.context("write orders")?;
 
     println!("\n{}", show::heading("What arrived in Kafka"));
@@ -138,14 +126,8 @@ async fn collect(arrivals: &mut mpsc::Receiver<Arrival>, committed: &[Committed]
     let deadline = Instant::now() + ARRIVAL_DEADLINE;
     let mut arrived: Vec<Arrival> = Vec::new();
     loop {
-        let missing = committed
-            .iter()
-            .any(|event| !arrived.iter().any(|a| a.id() == event.id));
-        let patience = if missing {
-            deadline.saturating_duration_since(Instant::now())
-        } else {
-            GRACE
-        };
+        let missing = committed.iter().any(|event| !arrived.iter().any(|a| a.id() == event.id));
+        let patience = if missing { deadline.saturating_duration_since(Instant::now()) } else { GRACE };
         match timeout(patience, arrivals.recv()).await {
             Ok(Some(arrival)) => {
                 let event = committed.iter().find(|event| event.id == arrival.id());
@@ -171,10 +153,7 @@ async fn tail(arrivals: &mut mpsc::Receiver<Arrival>) {
 fn verify(committed: &[Committed], arrived: &[Arrival]) -> Result<String> {
     let mut wrong = Vec::new();
     for event in committed {
-        let copies: Vec<&Arrival> = arrived
-            .iter()
-            .filter(|arrival| arrival.id() == event.id)
-            .collect();
+        let copies: Vec<&Arrival> = arrived.iter().filter(|arrival| arrival.id() == event.id).collect();
         match copies.as_slice() {
             [] => wrong.push(format!("{event} did not arrive")),
             [arrival] => {
@@ -196,27 +175,15 @@ fn verify(committed: &[Committed], arrived: &[Arrival]) -> Result<String> {
             _ => wrong.push(format!("{event} arrived {} times", copies.len())),
         }
     }
-    for arrival in arrived
-        .iter()
-        .filter(|arrival| !committed.iter().any(|event| event.id == arrival.id()))
-    {
+    for arrival in arrived.iter().filter(|arrival| !committed.iter().any(|event| event.id == arrival.id())) {
         wrong.push(format!("event {} arrived and was never committed", arrival.id()));
     }
     for event in committed {
         let of_key = |topic: &str, key: &str| event.topic() == topic && event.aggregate_id == key;
-        let sent = committed
-            .iter()
-            .filter(|e| of_key(&e.topic(), e.aggregate_id))
-            .map(|e| e.id.as_str());
-        let got = arrived
-            .iter()
-            .filter(|a| of_key(&a.topic, &a.key))
-            .map(Arrival::id);
+        let sent = committed.iter().filter(|e| of_key(&e.topic(), e.aggregate_id)).map(|e| e.id.as_str());
+        let got = arrived.iter().filter(|a| of_key(&a.topic, &a.key)).map(Arrival::id);
         if wrong.is_empty() && !sent.eq(got) {
-            wrong.push(format!(
-                "the events of key {} are out of order",
-                event.aggregate_id
-            ));
+            wrong.push(format!("the events of key {} are out of order", event.aggregate_id));
         }
     }
     if !wrong.is_empty() {

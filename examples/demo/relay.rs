@@ -32,10 +32,7 @@ impl Relay {
     pub(crate) fn start(postgres_url: &str, bootstrap_servers: &str) -> Result<Self> {
         // Cargo puts examples one directory below the binaries.
         let example = std::env::current_exe()?;
-        let directory = example
-            .parent()
-            .and_then(|examples| examples.parent())
-            .context("find the relay")?;
+        let directory = example.parent().and_then(|examples| examples.parent()).context("find the relay")?;
         let http = free_address()?;
 
         let mut command = Command::new(directory.join("outbox-relay"));
@@ -81,10 +78,7 @@ impl Relay {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        bail!(
-            "the relay was not ready after {} s: {answer}",
-            READY_DEADLINE.as_secs()
-        )
+        bail!("the relay was not ready after {} s: {answer}", READY_DEADLINE.as_secs())
     }
 
     /// Resolves when the relay ends, which it should not, with the reason.
@@ -98,17 +92,9 @@ impl Relay {
     /// As an operator would: SIGTERM, and the relay finishes what it has in hand.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         let pid = self.child.id().context("the relay ended by itself")?;
-        Command::new("kill")
-            .arg("-TERM")
-            .arg(pid.to_string())
-            .status()
-            .await
-            .context("run kill")?;
+        Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await.context("run kill")?;
         let Ok(status) = timeout(STOP_DEADLINE, self.child.wait()).await else {
-            bail!(
-                "the relay did not stop within {} s of SIGTERM",
-                STOP_DEADLINE.as_secs()
-            );
+            bail!("the relay did not stop within {} s of SIGTERM", STOP_DEADLINE.as_secs());
         };
         let status = status.context("wait for the relay")?;
         if !status.success() {
@@ -125,11 +111,7 @@ impl Relay {
             Some(reader) => reader.await.unwrap_or_default(),
             None => VecDeque::new(),
         };
-        lines
-            .iter()
-            .map(|line| format!("  {line}"))
-            .collect::<Vec<_>>()
-            .join("\n")
+        lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -158,11 +140,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     stream.write_all(request.as_bytes()).await?;
     let mut response = String::new();
     stream.read_to_string(&mut response).await?;
-    let status = response
-        .split(' ')
-        .nth(1)
-        .context("read the status line")?
-        .parse()?;
+    let status = response.split(' ').nth(1).context("read the status line")?.parse()?;
     let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, body.trim().to_owned()))
 }

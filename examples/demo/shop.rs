@@ -50,11 +50,7 @@ impl Committed {
 
 impl fmt::Display for Committed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} {} ({})",
-            self.event_type, self.aggregate_type, self.aggregate_id, self.id
-        )
+        write!(f, "{} of {} {} ({})", self.event_type, self.aggregate_type, self.aggregate_id, self.id)
     }
 }
 
@@ -85,14 +81,9 @@ impl Shop {
         for (name, sql) in SETUP {
             // One batch each: several statements in one batch are one transaction, in which no slot can be made
             // once something was written.
-            client
-                .batch_execute(sql)
-                .await
-                .with_context(|| format!("run sql/{name}"))?;
+            client.batch_execute(sql).await.with_context(|| format!("run sql/{name}"))?;
         }
-        let row = client
-            .query_one("SELECT current_setting('server_version')", &[])
-            .await?;
+        let row = client.query_one("SELECT current_setting('server_version')", &[]).await?;
         Ok(Self {
             client,
             connection,
@@ -142,11 +133,7 @@ impl Shop {
     pub(crate) fn psql_line(&self) -> String {
         let insert = r#"INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
          VALUES ('order', '1001', 'OrderReturned', '{"reason": "too small"}')"#;
-        format!(
-            "psql '{}' \\\n      -c \"{}\"",
-            self.own_url,
-            insert.replace('"', "\\\"")
-        )
+        format!("psql '{}' \\\n      -c \"{}\"", self.own_url, insert.replace('"', "\\\""))
     }
 }
 
@@ -158,15 +145,10 @@ async fn connect(config: &Config) -> Result<(Client, JoinHandle<Result<(), tokio
 /// A libpq URL for the shop's database over the unix socket, as `user`.
 fn url_as(config: &Config, user: &str) -> Result<String> {
     let [Host::Unix(directory)] = config.get_hosts() else {
-        return Err(anyhow!(
-            "expected a URL with one unix socket, as scripts/servers prints it"
-        ));
+        return Err(anyhow!("expected a URL with one unix socket, as scripts/servers prints it"));
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    Ok(format!(
-        "postgres:///shop?host={}&port={port}&user={user}",
-        directory.display()
-    ))
+    Ok(format!("postgres:///shop?host={}&port={port}&user={user}", directory.display()))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,24 +160,15 @@ enum Outcome {
 /// The transactions: how each ends, its business statement, its events.
 fn day() -> [(Outcome, &'static str, &'static [Event]); 6] {
     const fn order(aggregate_id: &'static str, event_type: &'static str, payload: &'static str) -> Event {
-        Event {
-            aggregate_type: "order",
-            aggregate_id,
-            event_type,
-            payload,
-        }
+        Event { aggregate_type: "order", aggregate_id, event_type, payload }
     }
     [
         (
             Outcome::Commit,
             "INSERT INTO orders VALUES ('1001', 'Ada', 'placed')",
-            &[const {
-                order(
-                    "1001",
-                    "OrderPlaced",
-                    r#"{"customer": "Ada", "total": 42.50, "items": ["lamp"]}"#,
-                )
-            }],
+            &[
+                const { order("1001", "OrderPlaced", r#"{"customer": "Ada", "total": 42.50, "items": ["lamp"]}"#) },
+            ],
         ),
         (
             Outcome::Commit,
@@ -219,13 +192,7 @@ fn day() -> [(Outcome, &'static str, &'static [Event]); 6] {
         (
             Outcome::Commit,
             "INSERT INTO orders VALUES ('1003', 'Zoë', 'placed')",
-            &[const {
-                order(
-                    "1003",
-                    "OrderPlaced",
-                    r#"{"customer": "Zoë", "total": 7.00, "items": []}"#,
-                )
-            }],
+            &[const { order("1003", "OrderPlaced", r#"{"customer": "Zoë", "total": 7.00, "items": []}"#) }],
         ),
         (
             Outcome::Commit,
@@ -246,12 +213,7 @@ async fn insert(transaction: &Transaction<'_>, event: &Event) -> Result<(String,
         .query_one(
             "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
              VALUES ($1, $2, $3, ($4::text)::jsonb) RETURNING id::text, payload::text",
-            &[
-                &event.aggregate_type,
-                &event.aggregate_id,
-                &event.event_type,
-                &event.payload,
-            ],
+            &[&event.aggregate_type, &event.aggregate_id, &event.event_type, &event.payload],
         )
         .await?;
     Ok((row.try_get(0)?, row.try_get(1)?))
@@ -260,12 +222,7 @@ async fn insert(transaction: &Transaction<'_>, event: &Event) -> Result<(String,
 fn print_transaction(outcome: Outcome, events: &[Event]) {
     let events: Vec<String> = events
         .iter()
-        .map(|event| {
-            format!(
-                "{} of {} {}",
-                event.event_type, event.aggregate_type, event.aggregate_id
-            )
-        })
+        .map(|event| format!("{} of {} {}", event.event_type, event.aggregate_type, event.aggregate_id))
         .collect();
     let events = events.join(" + ");
     match outcome {

@@ -37,12 +37,9 @@ where
     let lines = match log.format {
         LogFormat::Text if terminal => lines.with_target(false).boxed(),
         LogFormat::Text => lines.with_target(false).with_ansi(false).boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
     };
     tracing_subscriber::registry().with(filter(log.level)).with(lines)
 }
@@ -55,9 +52,7 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => (Level::DEBUG, Level::DEBUG),
         LogLevel::Trace => (Level::TRACE, Level::TRACE),
     };
-    Targets::new()
-        .with_default(LevelFilter::from_level(others))
-        .with_target(OURS, ours)
+    Targets::new().with_default(LevelFilter::from_level(others)).with_target(OURS, ours)
 }
 
 #[cfg(test)]
@@ -94,13 +89,7 @@ mod tests {
             assert!(time.ends_with('Z') && time.contains('T'), "{time}");
         }
         let rest: Vec<_> = lines.iter().map(|(_, rest)| *rest).collect();
-        assert_eq!(
-            rest,
-            [
-                " INFO ours at info slot=\"orders\" events=3",
-                " WARN theirs at warn"
-            ]
-        );
+        assert_eq!(rest, [" INFO ours at info slot=\"orders\" events=3", " WARN theirs at warn"]);
     }
 
     #[test]
@@ -109,10 +98,8 @@ mod tests {
             speak();
             tracing::error!(error = "a\nb \"c\" \u{1b}[31m", "two\nlines");
         });
-        let lines: Vec<serde_json::Value> = lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0]["message"], "ours at info");
         assert_eq!(lines[0]["level"], "INFO");
@@ -125,14 +112,7 @@ mod tests {
     fn libraries_are_heard_wholly_only_by_who_debugs() {
         let count = |level| logged(LogFormat::Text, level, speak).lines().count();
         assert_eq!(
-            [
-                LogLevel::Error,
-                LogLevel::Warn,
-                LogLevel::Info,
-                LogLevel::Debug,
-                LogLevel::Trace
-            ]
-            .map(count),
+            [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace].map(count),
             [0, 1, 2, 4, 4]
         );
     }

@@ -6,9 +6,16 @@ use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
 use super::{Config, Delivery, Log, LogFormat, LogLevel, Postgres};
 use crate::outbox::{Columns, Route, Spec, Template};
+use crate::postgres::conninfo::ConnInfo;
 
 /// Builds the configuration. Nothing comes out only if a problem was found, here or before.
-pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Config> {
+/// The environment is for what a connection string leaves open (`PGHOST`, …).
+pub(super) fn config(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
+    check_connection_string(settings, environment, problems);
     check_event_type(settings, problems);
     let kafka = kafka(settings, problems);
     Some(Config {
@@ -25,11 +32,26 @@ pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Option
             drain_timeout: settings.duration("delivery.drain_timeout")?,
         },
         http: settings.optional("http.listen")?,
-        log: Log {
-            format: log_format(settings)?,
-            level: log_level(settings)?,
-        },
+        log: Log { format: log_format(settings)?, level: log_level(settings)? },
     })
+}
+
+/// A connection string that cannot be read. The password file is left for later: its content may change meanwhile.
+fn check_connection_string(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some((url, entry)) = settings.secret("postgres.url").zip(settings.entry("postgres.url")) else {
+        return;
+    };
+    let Err(error) = ConnInfo::parse(url.reveal(), environment, &|_| None) else {
+        return;
+    };
+    let text = error.to_string();
+    let (what, hint) = text.split_once("\n\nhint: ").unwrap_or((&text, ""));
+    let problem = entry.problem(Mistake::new(what));
+    problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
 }
 
 fn outbox(settings: &Settings) -> Option<Spec> {
@@ -57,13 +79,11 @@ fn outbox(settings: &Settings) -> Option<Spec> {
 fn headers(settings: &Settings, has_event_type: bool) -> Vec<(String, Template)> {
     let entries = settings.map("outbox.headers").iter();
     entries
-        .filter_map(|(name, value, _)| {
-            if let Value::Template(template) = value {
-                Some((name, template))
-            } else {
-                None
-            }
-        })
+        .filter_map(
+            |(name, value, _)| {
+                if let Value::Template(template) = value { Some((name, template)) } else { None }
+            },
+        )
         .filter(|(_, template)| has_event_type || !uses_event_type(template))
         .map(|(name, template)| (name.clone(), template.clone()))
         .collect()
@@ -80,17 +100,11 @@ fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
     }
     let entry = |path| settings.entry(path).zip(settings.template(path));
     let routes = ["route.topic", "route.key"].into_iter().filter_map(entry);
-    let headers = settings
-        .map("outbox.headers")
-        .iter()
-        .filter_map(|(_, value, entry)| match value {
-            Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
-            _ => None,
-        });
-    for (entry, _) in routes
-        .chain(headers)
-        .filter(|(_, template)| uses_event_type(template))
-    {
+    let headers = settings.map("outbox.headers").iter().filter_map(|(_, value, entry)| match value {
+        Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
+        _ => None,
+    });
+    for (entry, _) in routes.chain(headers).filter(|(_, template)| uses_event_type(template)) {
         let mistake = Mistake::new(
             "needs {event_type}, but outbox.columns.event_type is \"\": there is no such column",
         );
@@ -99,13 +113,10 @@ fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
 }
 
 fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
-    let given = settings
-        .map("kafka")
-        .iter()
-        .filter_map(|(name, value, _)| match value {
-            Value::Text(text) => Some((one_name(name).to_owned(), text.clone())),
-            _ => None,
-        });
+    let given = settings.map("kafka").iter().filter_map(|(name, value, _)| match value {
+        Value::Text(text) => Some((one_name(name).to_owned(), text.clone())),
+        _ => None,
+    });
     let properties = Properties::merge(given);
     match properties.get("bootstrap.servers") {
         Some("") => problems.push(Problem::new("kafka.bootstrap.servers", "must not be empty")),

@@ -4,7 +4,7 @@
 //! left alone, and so are the variables with which Kubernetes describes services, whatever the services are called.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::kafka;
@@ -31,16 +31,10 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 /// Reads all variables that are configuration.
-pub(super) fn read(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (Vec<Entry>, Vec<Problem>) {
-    let named = environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    // Sorted, so that the same mistakes are always told in the same order.
-    let variables: BTreeMap<String, OsString> = named
-        .filter(|(name, value)| is_ours(name, &value.to_string_lossy()))
-        .collect();
+pub(super) fn read(environment: &BTreeMap<OsString, OsString>) -> (Vec<Entry>, Vec<Problem>) {
+    let named = environment.iter().filter_map(|(name, value)| Some((name.to_str()?, value.as_os_str())));
+    let variables: BTreeMap<&str, &OsStr> =
+        named.filter(|(name, value)| is_ours(name, &value.to_string_lossy())).collect();
     let mut entries = Vec::new();
     let mut problems = Vec::new();
     for (name, value) in &variables {
@@ -67,11 +61,7 @@ fn is_ours(name: &str, value: &str) -> bool {
 /// Whether Kubernetes (or Docker) made the variable for a service called, say, `outbox-relay-kafka`: `…_SERVICE_HOST`,
 /// `…_SERVICE_PORT`, `…_SERVICE_PORT_<NAME>`, `…_PORT`, `…_PORT_9092_TCP`, `…_PORT_9092_TCP_ADDR`.
 fn is_service_link(rest: &str, value: &str) -> bool {
-    let is_link = |text: &str| {
-        ["tcp://", "udp://", "sctp://"]
-            .iter()
-            .any(|scheme| text.starts_with(scheme))
-    };
+    let is_link = |text: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
     let number = |word: &str| word.parse::<u16>().is_ok();
     let words: Vec<&str> = rest.split('_').collect();
     if rest.contains("__") {
@@ -80,28 +70,16 @@ fn is_service_link(rest: &str, value: &str) -> bool {
     match words.as_slice() {
         [_, .., "SERVICE", "HOST" | "PORT"] => true,
         [_, .., "PORT", port, "TCP" | "UDP" | "SCTP"] if number(port) => true,
-        [
-            _,
-            ..,
-            "PORT",
-            port,
-            "TCP" | "UDP" | "SCTP",
-            "PROTO" | "PORT" | "ADDR",
-        ] if number(port) => true,
+        [_, .., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] if number(port) => true,
         [_, .., "PORT"] if is_link(value) => true,
         words => words.windows(2).skip(1).any(|pair| pair == ["SERVICE", "PORT"]) && number(value),
     }
 }
 
-fn entry(name: &str, value: &OsString, variables: &BTreeMap<String, OsString>) -> Result<Entry, Problem> {
+fn entry(name: &str, value: &OsStr, variables: &BTreeMap<&str, &OsStr>) -> Result<Entry, Problem> {
     let (key, property, from_file) = find(name)?;
     let entry = |text: &str| {
-        Entry::new(
-            key,
-            property.as_deref(),
-            Raw::Word(text.to_owned()),
-            Origin::Variable(name.to_owned()),
-        )
+        Entry::new(key, property.as_deref(), Raw::Word(text.to_owned()), Origin::Variable(name.to_owned()))
     };
     let problem = |what: String| Problem::new(name, what).meaning(entry("").path());
     let value = value.to_str().ok_or_else(|| problem("is not UTF-8".to_owned()))?;
@@ -131,15 +109,10 @@ fn find(name: &str) -> Result<(&'static Key, Option<String>, bool), Problem> {
             (Kind::Templates | Kind::Overrides, _) if rest.is_empty() || rest.starts_with('_') => {
                 let problem = Problem::new(
                     name,
-                    format!(
-                        "{} has names of your own, which a variable cannot spell",
-                        key.path
-                    ),
+                    format!("{} has names of your own, which a variable cannot spell", key.path),
                 );
-                return Err(problem.hint(format!(
-                    "give it in the configuration file or with --set {}.NAME=…",
-                    key.path
-                )));
+                return Err(problem
+                    .hint(format!("give it in the configuration file or with --set {}.NAME=…", key.path)));
             }
             (Kind::Properties, rest) => {
                 if let Some(property) = rest.strip_prefix("__").filter(|property| !property.is_empty()) {
@@ -161,9 +134,7 @@ fn property_name(key: &Key, variable: &str) -> (String, bool) {
     // An underscore stands for a dot, but for the few names that have underscores of their own (`log_level`).
     let property = |text: &str| {
         let text = text.to_lowercase();
-        let known = NAMES
-            .split_whitespace()
-            .find(|name| name.replace('.', "_") == text);
+        let known = NAMES.split_whitespace().find(|name| name.replace('.', "_") == text);
         known.map_or_else(|| text.replace('_', "."), str::to_owned)
     };
     let whole = property(variable);

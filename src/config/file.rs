@@ -24,10 +24,7 @@ pub(super) type Contents = (Vec<Entry>, Vec<Problem>);
 pub(super) fn read(path: &Path) -> Result<Contents, Vec<Problem>> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, &text),
-        Err(error) => Err(vec![Problem::new(
-            path.display().to_string(),
-            format!("cannot be read: {error}"),
-        )]),
+        Err(error) => Err(vec![Problem::new(path.display().to_string(), format!("cannot be read: {error}"))]),
     }
 }
 
@@ -40,12 +37,7 @@ fn parse(path: &Path, text: &str) -> Result<Contents, Vec<Problem>> {
         return Err(vec![problem.hint("write the configuration as TOML")]);
     }
     let (document, mut mistakes) = DeTable::parse_recoverable(text);
-    let mut file = File {
-        path,
-        text,
-        entries: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut file = File { path, text, entries: Vec::new(), problems: Vec::new() };
     if !mistakes.is_empty() {
         mistakes.sort_by_key(|mistake| mistake.span().unwrap_or_default().start);
         let problem = |mistake: &toml::de::Error| {
@@ -81,9 +73,7 @@ impl File<'_> {
                 }
                 (Resolved::Key(key), _) if key.kind.is_map() => {
                     self.problems.push(
-                        Problem::new(&path, "must be a table")
-                            .at(&origin)
-                            .hint(format!("write [{path}]")),
+                        Problem::new(&path, "must be a table").at(&origin).hint(format!("write [{path}]")),
                     );
                 }
                 (Resolved::Key(key), value) => self.entries.push(Entry::new(key, None, raw(value), origin)),
@@ -93,9 +83,7 @@ impl File<'_> {
                 (Resolved::Section, DeValue::Table(section)) => self.walk(&path, section),
                 (Resolved::Section, _) => {
                     self.problems.push(
-                        Problem::new(&path, "is a section")
-                            .at(&origin)
-                            .hint(format!("write [{path}]")),
+                        Problem::new(&path, "is a section").at(&origin).hint(format!("write [{path}]")),
                     );
                 }
                 (Resolved::Unknown, _) => self.problems.push(unknown_key(&path, &origin)),
@@ -104,8 +92,7 @@ impl File<'_> {
     }
 
     fn map(&mut self, key: &'static Key, origin: &Origin, entries: &DeTable<'_>) {
-        self.entries
-            .push(Entry::new(key, None, Raw::Table, origin.clone()));
+        self.entries.push(Entry::new(key, None, Raw::Table, origin.clone()));
         self.map_entries(key, "", entries);
     }
 
@@ -119,24 +106,15 @@ impl File<'_> {
             };
             match value.get_ref() {
                 DeValue::Table(deeper) if key.kind != Kind::Overrides => self.map_entries(key, &path, deeper),
-                value => self.entries.push(Entry::new(
-                    key,
-                    Some(&path),
-                    raw(value),
-                    self.origin(&name.span()),
-                )),
+                value => {
+                    self.entries.push(Entry::new(key, Some(&path), raw(value), self.origin(&name.span())))
+                }
             }
         }
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {
-        let line = self
-            .text
-            .bytes()
-            .take(span.start)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            .saturating_add(1);
+        let line = self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count().saturating_add(1);
         Origin::File(self.path.to_owned(), line)
     }
 }

@@ -24,18 +24,8 @@ impl Properties {
     /// Adds the fixed and the default properties to the `given` ones, whose names are [`one_name`]s.
     pub(super) fn merge(given: impl IntoIterator<Item = (String, String)>) -> Self {
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let fixed = FIXED
-            .iter()
-            .filter_map(|fixed| Some((fixed.name, fixed.handed_over?)));
-        Self(
-            DEFAULTS
-                .iter()
-                .copied()
-                .map(own)
-                .chain(given)
-                .chain(fixed.map(own))
-                .collect(),
-        )
+        let fixed = FIXED.iter().filter_map(|fixed| Some((fixed.name, fixed.handed_over?)));
+        Self(DEFAULTS.iter().copied().map(own).chain(given).chain(fixed.map(own)).collect())
     }
 
     /// The value of the property `name`.
@@ -104,24 +94,14 @@ const FIXED: &[Fixed] = &[
 
 /// The name under which a property is kept and spoken of; several have synonyms.
 pub(super) fn one_name(name: &str) -> &str {
-    SYNONYMS
-        .iter()
-        .find(|(synonym, _)| *synonym == name)
-        .map_or(name, |(_, one)| one)
+    SYNONYMS.iter().find(|(synonym, _)| *synonym == name).map_or(name, |(_, one)| one)
 }
 
 /// Whether the value of the property must not be shown.
 pub(super) fn is_secret(name: &str) -> bool {
-    [
-        "password",
-        "secret",
-        "passphrase",
-        ".pem",
-        "oauthbearer.config",
-        "jaas",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
+    ["password", "secret", "passphrase", ".pem", "oauthbearer.config", "jaas"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// Whether librdkafka has a property of this name.
@@ -147,10 +127,7 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), Refusal> {
             Some(same) => format!("is fixed to \"{same}\": {}", fixed.why),
             None => format!("cannot be set: {}", fixed.why),
         };
-        return Err(Refusal::Value(Mistake {
-            what,
-            hint: Some("remove it".to_owned()),
-        }));
+        return Err(Refusal::Value(Mistake { what, hint: Some("remove it".to_owned()) }));
     }
     let mut alone = ClientConfig::new();
     alone.set(name, value);
@@ -159,12 +136,10 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), Refusal> {
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => Err(Refusal::Unknown),
         // librdkafka's sentence quotes the value.
         Err(_) if is_secret(name) => Err(Refusal::Value(Mistake::new("is refused by librdkafka"))),
-        Err(KafkaError::ClientConfig(_, sentence, ..)) => Err(Refusal::Value(Mistake::new(format!(
-            "is refused by librdkafka: {sentence}"
-        )))),
-        Err(error) => Err(Refusal::Value(Mistake::new(format!(
-            "is refused by librdkafka: {error}"
-        )))),
+        Err(KafkaError::ClientConfig(_, sentence, ..)) => {
+            Err(Refusal::Value(Mistake::new(format!("is refused by librdkafka: {sentence}"))))
+        }
+        Err(error) => Err(Refusal::Value(Mistake::new(format!("is refused by librdkafka: {error}")))),
     }
 }
 
@@ -173,11 +148,7 @@ fn librdkafka_at_start(name: &str, value: &str) -> Result<(), Refusal> {
     /// librdkafka's `RD_KAFKA_IDEMP_MAX_INFLIGHT`.
     const IDEMPOTENT_REQUESTS: u32 = 5;
     let in_flight = one_name(name) == "max.in.flight.requests.per.connection";
-    if in_flight
-        && value
-            .parse::<u32>()
-            .is_ok_and(|count| count > IDEMPOTENT_REQUESTS)
-    {
+    if in_flight && value.parse::<u32>().is_ok_and(|count| count > IDEMPOTENT_REQUESTS) {
         let what = format!(
             "must be at most {IDEMPOTENT_REQUESTS}: Kafka keeps no more batches to recognise a repeated one"
         );
@@ -201,10 +172,7 @@ mod tests {
     #[test]
     fn every_fixed_property_refuses_another_value_and_takes_its_own_by_every_name() {
         for fixed in FIXED {
-            let names = SYNONYMS
-                .iter()
-                .filter(|(_, one)| *one == fixed.name)
-                .map(|(synonym, _)| *synonym);
+            let names = SYNONYMS.iter().filter(|(_, one)| *one == fixed.name).map(|(synonym, _)| *synonym);
             for name in names.chain([fixed.name]) {
                 assert!(refusal(name, "1234").ends_with(fixed.why), "{name}");
                 for same in fixed.same {

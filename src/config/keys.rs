@@ -152,13 +152,7 @@ pub static KEYS: &[Key] = &[
 ];
 
 const fn key(path: &'static str, kind: Kind, default: Preset, support: Support, doc: &'static str) -> Key {
-    Key {
-        path,
-        kind,
-        default,
-        support,
-        doc,
-    }
+    Key { path, kind, default, support, doc }
 }
 
 /// What a dotted path means.
@@ -183,18 +177,12 @@ pub(super) fn resolve(path: &str) -> Resolved<'_> {
             return below(path, key.path).map_or(Resolved::Unknown, |name| Resolved::Entry(key, name));
         }
     }
-    if KEYS.iter().any(|key| below(key.path, path).is_some()) {
-        Resolved::Section
-    } else {
-        Resolved::Unknown
-    }
+    if KEYS.iter().any(|key| below(key.path, path).is_some()) { Resolved::Section } else { Resolved::Unknown }
 }
 
 /// What is left of `path` below `parent`.
 fn below<'a>(path: &'a str, parent: &str) -> Option<&'a str> {
-    path.strip_prefix(parent)?
-        .strip_prefix('.')
-        .filter(|rest| !rest.is_empty())
+    path.strip_prefix(parent)?.strip_prefix('.').filter(|rest| !rest.is_empty())
 }
 
 /// The first words of all paths: `postgres`, `outbox`, …
@@ -206,10 +194,8 @@ pub(super) fn sections() -> Vec<&'static str> {
 
 /// The names below `section`: keys, and sections of its own.
 pub(super) fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names: Vec<_> = KEYS
-        .iter()
-        .filter_map(|key| below(key.path, section)?.split('.').next())
-        .collect();
+    let mut names: Vec<_> =
+        KEYS.iter().filter_map(|key| below(key.path, section)?.split('.').next()).collect();
     names.dedup();
     names
 }
@@ -236,12 +222,7 @@ mod tests {
     #[test]
     fn every_key_is_documented_in_sentences() {
         for key in KEYS {
-            assert!(
-                key.doc.ends_with('.') && key.doc.len() > 15,
-                "{}: {:?}",
-                key.path,
-                key.doc
-            );
+            assert!(key.doc.ends_with('.') && key.doc.len() > 15, "{}: {:?}", key.path, key.doc);
         }
     }
 
@@ -256,19 +237,9 @@ mod tests {
         assert_eq!(shown("postgres.slot"), "key postgres.slot");
         assert_eq!(shown("kafka.sasl.password"), "entry sasl.password of kafka");
         assert_eq!(shown("outbox.headers.ce.type"), "entry ce.type of outbox.headers");
-        assert_eq!(
-            shown("topics.config.retention.ms"),
-            "entry retention.ms of topics.config"
-        );
+        assert_eq!(shown("topics.config.retention.ms"), "entry retention.ms of topics.config");
         assert_eq!(shown("outbox.columns"), "section");
-        for unknown in [
-            "",
-            "postgre",
-            "postgres.slots",
-            "postgres.slot.x",
-            "kafka.",
-            "outbox.column",
-        ] {
+        for unknown in ["", "postgre", "postgres.slots", "postgres.slot.x", "kafka.", "outbox.column"] {
             assert_eq!(shown(unknown), "unknown", "{unknown:?}");
         }
     }

@@ -25,12 +25,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(key: &'static Key, name: Option<&str>, raw: Raw, origin: Origin) -> Self {
-        Self {
-            key,
-            name: name.map(str::to_owned),
-            raw,
-            origin,
-        }
+        Self { key, name: name.map(str::to_owned), raw, origin }
     }
 
     pub(super) fn path(&self) -> String {
@@ -50,10 +45,7 @@ impl Entry {
     /// named: it may be another secret than was meant.
     pub(super) fn problem(&self, mistake: Mistake) -> Problem {
         if self.is_secret() {
-            let quoted = self
-                .raw
-                .shown()
-                .is_some_and(|value| mistake.what.contains(value.trim_matches('"')));
+            let quoted = self.raw.shown().is_some_and(|value| mistake.what.contains(value.trim_matches('"')));
             let what = if quoted {
                 "is not valid; its value may be a secret and is not shown".to_owned()
             } else {
@@ -101,15 +93,9 @@ impl Layers {
             let contradict =
                 entry.origin != Origin::Set && discriminant(&other.origin) == discriminant(&entry.origin);
             if contradict && other.name.is_some() {
-                let problem = Problem::new(
-                    entry.path(),
-                    format!("contradicts {} ({})", other.path(), other.origin),
-                );
-                problems.push(
-                    problem
-                        .at(&entry.origin)
-                        .hint("they are the same: keep one of the two"),
-                );
+                let problem =
+                    Problem::new(entry.path(), format!("contradicts {} ({})", other.path(), other.origin));
+                problems.push(problem.at(&entry.origin).hint("they are the same: keep one of the two"));
             } else {
                 *other = entry;
             }

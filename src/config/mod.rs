@@ -21,7 +21,8 @@ mod table_name;
 mod tests;
 mod value;
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub struct Config {
 /// `[postgres]`: whose outbox, and how to follow it.
 #[derive(Debug, Clone)]
 pub struct Postgres {
-    /// A libpq URL or key=value string, as it was written. It may hold a password.
+    /// A libpq URL or key=value string, as it was written: one that `ConnInfo` can read. It may hold a password.
     pub url: Secret,
     /// The replication slot: a valid name of one.
     pub slot: String,
@@ -115,6 +116,7 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
 ) -> Result<Config, Problems> {
+    let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
     let mut problems = Vec::new();
     let mut layers = Layers::default();
     let mut readable = true;
@@ -130,7 +132,7 @@ pub fn load(
             }
         }
     }
-    let (entries, mistakes) = environment::read(environment);
+    let (entries, mistakes) = environment::read(&environment);
     problems.extend(mistakes);
     layers.add(entries, &mut problems);
     for (path, value) in set {
@@ -143,7 +145,8 @@ pub fn load(
         return Err(Problems(problems));
     }
     let settings = Settings::read(&layers, &mut problems);
-    match build::config(&settings, &mut problems) {
+    let variable = |name: &str| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned());
+    match build::config(&settings, &variable, &mut problems) {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(Problems(problems)),
     }

@@ -58,42 +58,27 @@ impl Problem {
 
     /// Says what is wrong in other words.
     pub(super) fn saying(self, what: &str) -> Self {
-        Self {
-            what: what.into(),
-            ..self
-        }
+        Self { what: what.into(), ..self }
     }
 
     /// Says where it was given.
     pub(super) fn at(self, origin: &Origin) -> Self {
-        Self {
-            origin: Some(origin.clone()),
-            ..self
-        }
+        Self { origin: Some(origin.clone()), ..self }
     }
 
     /// Shows the value, in the notation of the file. Never call it for a secret.
     pub(super) fn showing(self, value: String) -> Self {
-        Self {
-            value: Some(value.into()),
-            ..self
-        }
+        Self { value: Some(value.into()), ..self }
     }
 
     /// Says what to do.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into().into_boxed_str()),
-            ..self
-        }
+        Self { hint: Some(hint.into().into_boxed_str()), ..self }
     }
 
     /// Notes which key was probably meant, so that it is not called missing as well.
     pub(super) fn meaning(self, path: String) -> Self {
-        Self {
-            meant: Some(path.into()),
-            ..self
-        }
+        Self { meant: Some(path.into()), ..self }
     }
 
     /// Whether this key was probably meant.
@@ -152,9 +137,7 @@ mod tests {
             Problem::new("postgres.slto", "unknown key")
                 .at(&Origin::File("relay.toml".into(), 3))
                 .hint("did you mean postgres.slot?"),
-            Problem::new("log.level", "unknown")
-                .showing("\"loud\"".to_owned())
-                .at(&Origin::Set),
+            Problem::new("log.level", "unknown").showing("\"loud\"".to_owned()).at(&Origin::Set),
         ]);
         insta::assert_snapshot!(problems, @r#"
         2 problems in the configuration

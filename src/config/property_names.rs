@@ -13,14 +13,8 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("compression.codec", "compression.type"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
     ("sasl.mechanisms", "sasl.mechanism"),
-    (
-        "sasl.oauthbearer.client.credentials.client.id",
-        "sasl.oauthbearer.client.id",
-    ),
-    (
-        "sasl.oauthbearer.client.credentials.client.secret",
-        "sasl.oauthbearer.client.secret",
-    ),
+    ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),
+    ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
 ];
 
 /// All names, parted by white space.
@@ -74,18 +68,12 @@ mod tests {
 
     #[test]
     fn librdkafka_knows_every_name() {
-        for name in NAMES
-            .split_whitespace()
-            .chain(SYNONYMS.iter().flat_map(|(synonym, one)| [*synonym, *one]))
+        for name in
+            NAMES.split_whitespace().chain(SYNONYMS.iter().flat_map(|(synonym, one)| [*synonym, *one]))
         {
             let result = ClientConfig::new().set(name, "x").create_native_config();
-            let unknown = matches!(
-                result,
-                Err(KafkaError::ClientConfig(
-                    RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
-                    ..
-                ))
-            );
+            let unknown =
+                matches!(result, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)));
             assert!(!unknown, "{name}");
         }
     }
@@ -94,10 +82,7 @@ mod tests {
     fn librdkafka_takes_synonyms_for_the_same() {
         for (synonym, one) in SYNONYMS {
             let value = if one.ends_with("type") { "lz4" } else { "5" };
-            let native = ClientConfig::new()
-                .set(*synonym, value)
-                .create_native_config()
-                .unwrap();
+            let native = ClientConfig::new().set(*synonym, value).create_native_config().unwrap();
             assert_eq!(native.get(one).unwrap(), value, "{synonym} and {one}");
         }
     }

@@ -33,11 +33,7 @@ impl Settings {
             for entry in entries {
                 match (read(&entry), &entry.name) {
                     (Ok(value), Some(name)) => {
-                        settings
-                            .maps
-                            .entry(key.path)
-                            .or_default()
-                            .push((name.clone(), value, entry))
+                        settings.maps.entry(key.path).or_default().push((name.clone(), value, entry))
                     }
                     // The map itself was given.
                     (_, None) if key.kind.is_map() => {}
@@ -60,79 +56,41 @@ impl Settings {
     }
 
     pub(super) fn text(&self, path: &str) -> Option<String> {
-        self.get(path, |value| {
-            if let Value::Text(text) = value {
-                Some(text.clone())
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Text(text) = value { Some(text.clone()) } else { None })
     }
 
     /// Text that may be missing: `Some(None)` if it is empty.
     pub(super) fn optional(&self, path: &str) -> Option<Option<String>> {
-        self.text(path)
-            .map(|text| Some(text).filter(|text| !text.is_empty()))
+        self.text(path).map(|text| Some(text).filter(|text| !text.is_empty()))
     }
 
     pub(super) fn secret(&self, path: &str) -> Option<Secret> {
-        self.get(path, |value| {
-            if let Value::Secret(secret) = value {
-                Some(secret.clone())
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Secret(secret) = value { Some(secret.clone()) } else { None })
     }
 
     pub(super) fn bool(&self, path: &str) -> Option<bool> {
-        self.get(path, |value| {
-            if let Value::Bool(value) = value {
-                Some(*value)
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Bool(value) = value { Some(*value) } else { None })
     }
 
     pub(super) fn size(&self, path: &str) -> Option<u64> {
-        self.get(path, |value| {
-            if let Value::Size(bytes) = value {
-                Some(*bytes)
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Size(bytes) = value { Some(*bytes) } else { None })
     }
 
     pub(super) fn duration(&self, path: &str) -> Option<Duration> {
-        self.get(path, |value| {
-            if let Value::Duration(duration) = value {
-                Some(*duration)
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Duration(duration) = value { Some(*duration) } else { None })
     }
 
     pub(super) fn tables(&self, path: &str) -> Option<Vec<TableName>> {
-        self.get(path, |value| {
-            if let Value::Tables(tables) = value {
-                Some(tables.clone())
-            } else {
-                None
-            }
-        })
+        self.get(path, |value| if let Value::Tables(tables) = value { Some(tables.clone()) } else { None })
     }
 
     pub(super) fn template(&self, path: &str) -> Option<Template> {
-        self.get(path, |value| {
-            if let Value::Template(template) = value {
-                Some(template.clone())
-            } else {
-                None
-            }
-        })
+        self.get(
+            path,
+            |value| {
+                if let Value::Template(template) = value { Some(template.clone()) } else { None }
+            },
+        )
     }
 
     /// The value as what it is; nothing also if the table of keys says another kind, which the defaults would show.
@@ -150,10 +108,7 @@ fn defaults(key: &'static Key, problems: &mut Vec<Problem>) -> Vec<Entry> {
             Vec::new()
         }
         Preset::Value(value) => vec![entry(None, value)],
-        Preset::Map(entries) => entries
-            .iter()
-            .map(|(name, value)| entry(Some(*name), value))
-            .collect(),
+        Preset::Map(entries) => entries.iter().map(|(name, value)| entry(Some(*name), value)).collect(),
     }
 }
 
@@ -175,10 +130,7 @@ fn read(entry: &Entry) -> Result<Value, Problem> {
     if name.is_some() && matches!(key.support, Support::NotYet(_)) {
         return Err(entry.problem(Mistake::new("is not supported yet")));
     }
-    let value = key
-        .kind
-        .read(&entry.raw)
-        .map_err(|mistake| entry.problem(mistake))?;
+    let value = key.kind.read(&entry.raw).map_err(|mistake| entry.problem(mistake))?;
     match (key.kind, name, &value) {
         (Kind::Properties, Some(name), Value::Text(text)) => {
             kafka::check(name, text).map_err(|refusal| match refusal {
@@ -198,11 +150,7 @@ fn read(entry: &Entry) -> Result<Value, Problem> {
 
 /// The values that a key takes although it does nothing yet.
 fn accepted(key: &'static Key, off: &'static [&'static str]) -> impl Iterator<Item = Value> {
-    let default = if let Preset::Value(value) = key.default {
-        Some(value)
-    } else {
-        None
-    };
+    let default = if let Preset::Value(value) = key.default { Some(value) } else { None };
     default
         .into_iter()
         .chain(off.iter().copied())
@@ -210,20 +158,11 @@ fn accepted(key: &'static Key, off: &'static [&'static str]) -> impl Iterator<It
 }
 
 fn not_supported(entry: &Entry, off: &[&str]) -> Problem {
-    let default = if let Preset::Value(value) = entry.key.default {
-        value
-    } else {
-        ""
-    };
-    let accepted: Vec<String> = std::iter::once(&default)
-        .chain(off)
-        .map(|value| written(entry.key.kind, value))
-        .collect();
+    let default = if let Preset::Value(value) = entry.key.default { value } else { "" };
+    let accepted: Vec<String> =
+        std::iter::once(&default).chain(off).map(|value| written(entry.key.kind, value)).collect();
     let problem = entry.problem(Mistake::new("is not supported yet"));
-    problem.hint(format!(
-        "leave it out; this version accepts only {}",
-        accepted.join(" and ")
-    ))
+    problem.hint(format!("leave it out; this version accepts only {}", accepted.join(" and ")))
 }
 
 /// A value in the file's notation.
@@ -242,14 +181,8 @@ fn unknown_property(entry: &Entry) -> Problem {
 
 /// Headers that the relay itself writes; a second one of the name would leave consumers to guess.
 fn header(name: &str) -> Result<(), Mistake> {
-    const OWN: [&str; 6] = [
-        "id",
-        "source",
-        "position",
-        "dead-letter-reason",
-        "dead-letter-topic",
-        "republished",
-    ];
+    const OWN: [&str; 6] =
+        ["id", "source", "position", "dead-letter-reason", "dead-letter-topic", "republished"];
     if name.is_empty() {
         return Err(Mistake::new("a header needs a name"));
     }

@@ -11,14 +11,9 @@ pub(super) fn unknown_key(path: &str, origin: &Origin) -> Problem {
     let known: Vec<String> = known_paths().chain(sections_like(path)).collect();
     match nearest(path, known.iter().map(String::as_str)).or(only_one_named(path)) {
         Some(near) => {
-            let spelled = if matches!(origin, Origin::Variable(_)) {
-                variable(near)
-            } else {
-                near.to_owned()
-            };
-            problem
-                .hint(format!("did you mean {spelled}?"))
-                .meaning(near.to_owned())
+            let spelled =
+                if matches!(origin, Origin::Variable(_)) { variable(near) } else { near.to_owned() };
+            problem.hint(format!("did you mean {spelled}?")).meaning(near.to_owned())
         }
         None => problem.hint(what_there_is(path)),
     }
@@ -28,24 +23,15 @@ pub(super) fn unknown_key(path: &str, origin: &Origin) -> Problem {
 pub(super) fn unknown_variable(name: &str) -> Problem {
     // Compared without the part that all of them share, which would make every name look near.
     let short = |variable: &str| variable.strip_prefix(PREFIX).unwrap_or_default().to_owned();
-    let variables: Vec<(String, String)> = known_paths()
-        .map(|path| (short(&variable(&path)), path))
-        .collect();
+    let variables: Vec<(String, String)> =
+        known_paths().map(|path| (short(&variable(&path)), path)).collect();
     let problem = Problem::new(name, "names no key");
-    let near = nearest(
-        &short(name),
-        variables.iter().map(|(variable, _)| variable.as_str()),
-    );
-    match variables
-        .iter()
-        .find(|(variable, _)| Some(variable.as_str()) == near)
-    {
-        Some((variable, path)) => problem
-            .hint(format!("did you mean {PREFIX}{variable}?"))
-            .meaning(path.clone()),
-        None => problem.hint(format!(
-            "variables are written {PREFIX}SECTION__KEY, with two underscores"
-        )),
+    let near = nearest(&short(name), variables.iter().map(|(variable, _)| variable.as_str()));
+    match variables.iter().find(|(variable, _)| Some(variable.as_str()) == near) {
+        Some((variable, path)) => {
+            problem.hint(format!("did you mean {PREFIX}{variable}?")).meaning(path.clone())
+        }
+        None => problem.hint(format!("variables are written {PREFIX}SECTION__KEY, with two underscores")),
     }
 }
 
@@ -70,12 +56,7 @@ pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
     let farthest = (text.chars().count() / 4).max(1);
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&text, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&text, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= farthest)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -83,10 +64,7 @@ pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
 
 /// All keys that have a name of their own, and all properties of `[kafka]`.
 fn known_paths() -> impl Iterator<Item = String> {
-    let keys = KEYS
-        .iter()
-        .filter(|key| !key.kind.is_map())
-        .map(|key| key.path.to_owned());
+    let keys = KEYS.iter().filter(|key| !key.kind.is_map()).map(|key| key.path.to_owned());
     keys.chain(NAMES.split_whitespace().map(|name| format!("kafka.{name}")))
 }
 
@@ -94,9 +72,7 @@ fn known_paths() -> impl Iterator<Item = String> {
 fn sections_like(path: &str) -> impl Iterator<Item = String> {
     let depth = path.split('.').count();
     let upper = move |key: &'static str| key.split('.').take(depth).collect::<Vec<_>>().join(".");
-    KEYS.iter()
-        .map(move |key| upper(key.path))
-        .filter(move |section| section.split('.').count() == depth)
+    KEYS.iter().map(move |key| upper(key.path)).filter(move |section| section.split('.').count() == depth)
 }
 
 /// The key whose last word is that of `path`, if there is only one: `slot` is `postgres.slot`.
@@ -122,10 +98,7 @@ mod tests {
     #[test]
     fn a_last_word_is_enough_if_only_one_key_ends_so() {
         assert_eq!(only_one_named("slot"), Some("postgres.slot"));
-        assert_eq!(
-            only_one_named("kafka_options.max_in_flight"),
-            Some("delivery.max_in_flight")
-        );
+        assert_eq!(only_one_named("kafka_options.max_in_flight"), Some("delivery.max_in_flight"));
         assert_eq!(only_one_named("topic"), None);
     }
 }

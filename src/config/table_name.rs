@@ -9,19 +9,12 @@ use crate::outbox::TableName;
 pub(super) fn parse(text: &str) -> Result<TableName, String> {
     let (schema, rest) = identifier(text)?;
     let Some(rest) = rest.strip_prefix('.') else {
-        let wrong = if rest.is_empty() {
-            "has no schema: write schema.table".to_owned()
-        } else {
-            unexpected(rest)
-        };
+        let wrong =
+            if rest.is_empty() { "has no schema: write schema.table".to_owned() } else { unexpected(rest) };
         return Err(wrong);
     };
     let (name, rest) = identifier(rest)?;
-    if rest.is_empty() {
-        Ok(TableName { schema, name })
-    } else {
-        Err(unexpected(rest))
-    }
+    if rest.is_empty() { Ok(TableName { schema, name }) } else { Err(unexpected(rest)) }
 }
 
 /// The longest identifier in bytes (`NAMEDATALEN` - 1). PostgreSQL cuts longer ones with a notice; the relay would then
@@ -129,10 +122,6 @@ mod tests {
             assert!(read(text).is_err(), "{text:?}");
         }
         assert!(read(&format!("a.{}", "b".repeat(63))).is_ok());
-        assert!(
-            read(&format!("a.{}", "b".repeat(64)))
-                .unwrap_err()
-                .contains("64 bytes")
-        );
+        assert!(read(&format!("a.{}", "b".repeat(64))).unwrap_err().contains("64 bytes"));
     }
 }

@@ -15,9 +15,7 @@ fn load_all(toml: &str, variables: &[(&str, &str)], set: &[&str]) -> Result<Conf
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("relay.toml");
     std::fs::write(&path, toml).unwrap();
-    let variables = variables
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()));
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     let set: Vec<_> = set
         .iter()
         .map(|set| set.split_once('=').unwrap())
@@ -55,12 +53,7 @@ fn two_values_are_enough() {
         ("OUTBOX_RELAY_POSTGRES__URL", "postgres://relay:hunter2@db/shop"),
         ("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", "kafka:9092"),
     ];
-    let config = load(
-        None,
-        variables.map(|(name, value)| (name.into(), value.into())),
-        &[],
-    )
-    .unwrap();
+    let config = load(None, variables.map(|(name, value)| (name.into(), value.into())), &[]).unwrap();
     assert_eq!(config.postgres.url.reveal(), "postgres://relay:hunter2@db/shop");
     insta::assert_debug_snapshot!(config, @r#"
     Config {
@@ -151,18 +144,9 @@ fn two_values_are_enough() {
 #[test]
 fn set_is_over_environment_over_file_over_default() {
     let file = format!("{LEAST}log.level = \"warn\"\nlog.format = \"json\"\npostgres.slot = \"file\"\n");
-    let variables = [
-        ("OUTBOX_RELAY_POSTGRES__SLOT", "environment"),
-        ("OUTBOX_RELAY_LOG__LEVEL", "error"),
-    ];
+    let variables = [("OUTBOX_RELAY_POSTGRES__SLOT", "environment"), ("OUTBOX_RELAY_LOG__LEVEL", "error")];
     let config = load_all(&file, &variables, &["log.level=debug", "log.level=trace"]).unwrap();
-    assert_eq!(
-        config.log,
-        Log {
-            format: LogFormat::Json,
-            level: LogLevel::Trace
-        }
-    );
+    assert_eq!(config.log, Log { format: LogFormat::Json, level: LogLevel::Trace });
     assert_eq!(config.postgres.slot, "environment");
     assert_eq!(config.postgres.publication, "outbox_relay");
 }
@@ -189,13 +173,7 @@ fn kafka_properties_are_the_same_quoted_dotted_and_as_tables() {
 fn given_headers_replace_the_default_ones_and_keep_their_order() {
     let headers = |config: &Config| {
         let header = |(name, template): &(String, crate::outbox::Template)| format!("{name}={template}");
-        config
-            .outbox
-            .headers
-            .iter()
-            .map(header)
-            .collect::<Vec<_>>()
-            .join(" ")
+        config.outbox.headers.iter().map(header).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(headers(&of_file("")), "event_type={event_type}");
     assert_eq!(headers(&of_file("outbox.columns.event_type = \"\"")), "");

@@ -94,17 +94,11 @@ pub(super) struct Mistake {
 
 impl Mistake {
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            hint: None,
-        }
+        Self { what: what.into(), hint: None }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 }
 
@@ -182,11 +176,7 @@ impl Raw {
                     quoted ^= c == '"';
                     c == ',' && !quoted
                 });
-                Ok(parts
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect())
+                Ok(parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
             }
             Self::Text(_) => Err(Mistake::new("must be a list").hint("put it in brackets: [\"…\"]")),
             Self::Number(_) | Self::Bool(_) | Self::Table | Self::Date => {
@@ -209,11 +199,7 @@ impl Raw {
 
 fn not_empty(raw: &Raw) -> Result<&str, Mistake> {
     let text = raw.text()?;
-    if text.is_empty() {
-        Err(Mistake::new("must not be empty"))
-    } else {
-        Ok(text)
-    }
+    if text.is_empty() { Err(Mistake::new("must not be empty")) } else { Ok(text) }
 }
 
 fn boolean(raw: &Raw) -> Result<Value, Mistake> {
@@ -232,10 +218,9 @@ fn boolean(raw: &Raw) -> Result<Value, Mistake> {
 
 fn integer(raw: &Raw) -> Result<Value, Mistake> {
     match raw {
-        Raw::Word(text) | Raw::Number(text) => text
-            .parse()
-            .map(Value::Integer)
-            .map_err(|_| Mistake::new("must be a whole number")),
+        Raw::Word(text) | Raw::Number(text) => {
+            text.parse().map(Value::Integer).map_err(|_| Mistake::new("must be a whole number"))
+        }
         Raw::Text(text) if text.parse::<i64>().is_ok() => {
             Err(Mistake::new("must be a number, not text").hint("remove the quotes"))
         }
@@ -299,17 +284,12 @@ fn duration(raw: &Raw) -> Result<Value, Mistake> {
     if !has_only_units(text, &["ms", "s", "m", "h", "d"]) {
         return Err(wrong());
     }
-    humantime::parse_duration(text)
-        .map(Value::Duration)
-        .map_err(|_| wrong())
+    humantime::parse_duration(text).map(Value::Duration).map_err(|_| wrong())
 }
 
 /// Whether words are in `text`, and only these.
 fn has_only_units(text: &str, units: &[&str]) -> bool {
-    let mut words = text
-        .split(|c: char| !c.is_alphabetic())
-        .filter(|word| !word.is_empty())
-        .peekable();
+    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).peekable();
     words.peek().is_some() && words.all(|word| units.contains(&word))
 }
 
@@ -347,14 +327,13 @@ fn address(text: &str) -> Result<Value, Mistake> {
     }
     let wrong = Mistake::new("is not an address to listen on");
     match text.rsplit_once(':') {
-        Some(("", port)) if port.parse::<u16>().is_ok() => Err(wrong.hint(format!(
-            "0.0.0.0{text} listens on every IPv4 address, [::]{text} on every address"
-        ))),
+        Some(("", port)) if port.parse::<u16>().is_ok() => {
+            Err(wrong
+                .hint(format!("0.0.0.0{text} listens on every IPv4 address, [::]{text} on every address")))
+        }
         Some((host, port))
             if port.parse::<u16>().is_ok()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) =>
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) =>
         {
             Ok(Value::Text(text.to_owned()))
         }
@@ -399,10 +378,9 @@ fn property(raw: &Raw) -> Result<Value, Mistake> {
         Raw::Bool(value) => Ok(Value::Text(value.to_string())),
         Raw::List(_) => Err(Mistake::new("must be text, a number or a boolean, not a list")
             .hint("put commas between the items, in one text")),
-        Raw::Table | Raw::Date => Err(Mistake::new(format!(
-            "must be text, a number or a boolean, not {}",
-            raw.type_name()
-        ))),
+        Raw::Table | Raw::Date => {
+            Err(Mistake::new(format!("must be text, a number or a boolean, not {}", raw.type_name())))
+        }
     }
 }
 

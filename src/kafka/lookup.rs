@@ -41,9 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
     pub(super) fn start(client: Arc<BaseProducer<Context>>, topic: String) -> Self {
-        Self {
-            answer: tokio::task::spawn_blocking(move || topic_state(&client, &topic)),
-        }
+        Self { answer: tokio::task::spawn_blocking(move || topic_state(&client, &topic)) }
     }
 }
 
@@ -66,9 +64,7 @@ fn topic_state(client: &BaseProducer<Context>, topic: &str) -> TopicState {
     };
     match found.error().map(RDKafkaErrorCode::from) {
         None if found.partitions().is_empty() => TopicState::Missing,
-        None => TopicState::Exists {
-            partitions: found.partitions().len(),
-        },
+        None => TopicState::Exists { partitions: found.partitions().len() },
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             TopicState::Missing
         }

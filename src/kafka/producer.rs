@@ -80,12 +80,7 @@ impl Producer {
                 }
             })
             .map_err(Error::Thread)?;
-        Ok(Self {
-            client,
-            stopped,
-            events,
-            unreported: 0,
-        })
+        Ok(Self { client, stopped, events, unreported: 0 })
     }
 
     /// Hands `record` to librdkafka, which takes the one copy of its bytes.
@@ -95,10 +90,7 @@ impl Producer {
     pub fn send(&mut self, record: &Record) -> Result<(), SendError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for header in &record.headers {
-            headers = headers.insert(Header {
-                key: &header.name,
-                value: header.value.as_deref(),
-            });
+            headers = headers.insert(Header { key: &header.name, value: header.value.as_deref() });
         }
         let Token(token) = record.token;
         let mut produced = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic.as_str(), token)
@@ -124,11 +116,7 @@ impl Producer {
         let before = events.len();
         // The sender lives in the client's context, as long as `self.client`: the channel does not close.
         self.events.recv_many(events, EVENTS_AT_ONCE).await;
-        let reports = events
-            .iter()
-            .skip(before)
-            .filter(|event| event.is_report())
-            .count();
+        let reports = events.iter().skip(before).filter(|event| event.is_report()).count();
         self.unreported = self.unreported.saturating_sub(reports);
     }
 
@@ -169,13 +157,8 @@ impl Event {
 
 fn refusal(record: &Record, error: &KafkaError) -> SendError {
     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-    let reject = |reason, detail| {
-        SendError::Rejected(Rejection {
-            event_id: record.event_id(),
-            reason,
-            detail,
-        })
-    };
+    let reject =
+        |reason, detail| SendError::Rejected(Rejection { event_id: record.event_id(), reason, detail });
     match code {
         RDKafkaErrorCode::QueueFull => SendError::QueueFull,
         RDKafkaErrorCode::MessageSizeTooLarge => reject(
@@ -187,16 +170,9 @@ fn refusal(record: &Record, error: &KafkaError) -> SendError {
         ),
         RDKafkaErrorCode::UnknownPartition => reject(
             RejectionReason::InvalidPartition,
-            format!(
-                "topic \"{}\" has no partition {}",
-                record.topic,
-                record.partition.unwrap_or_default()
-            ),
+            format!("topic \"{}\" has no partition {}", record.topic, record.partition.unwrap_or_default()),
         ),
-        code => SendError::Failed(Error::Produce {
-            topic: record.topic.as_str().to_owned(),
-            code,
-        }),
+        code => SendError::Failed(Error::Produce { topic: record.topic.as_str().to_owned(), code }),
     }
 }
 
@@ -241,9 +217,8 @@ impl ProducerContext for Context {
         self.tell(match result {
             Ok(_) => Event::Delivered(Token(token)),
             Err((error, message)) => {
-                let id = message
-                    .headers()
-                    .and_then(|headers| headers.iter().find(|header| header.key == "id"));
+                let id =
+                    message.headers().and_then(|headers| headers.iter().find(|header| header.key == "id"));
                 let id = id.and_then(|header| header.value).unwrap_or_default();
                 let size = message.payload_len().saturating_add(message.key_len());
                 Event::Undelivered(Box::new(Undelivered {

@@ -71,14 +71,7 @@ impl<'a> Event<'a> {
                 Err(why) => (committed.unix_millis(), Some(why)),
             },
         };
-        Ok(Self {
-            mapping,
-            id,
-            payload,
-            timestamp,
-            timestamp_replaced,
-            row,
-        })
+        Ok(Self { mapping, id, payload, timestamp, timestamp_replaced, row })
     }
 }
 
@@ -96,11 +89,7 @@ impl Mapping {
             Some(Value::Unchanged) => "was left out as unchanged, which an INSERT cannot be",
             None => "lies beyond the row's last column",
         };
-        Err(RowError {
-            table: self.table.clone(),
-            column: field.name.as_ref().to_owned(),
-            problem,
-        })
+        Err(RowError { table: self.table.clone(), column: field.name.as_ref().to_owned(), problem })
     }
 }
 
@@ -131,10 +120,7 @@ fn decode_hex(text: &[u8]) -> Option<Bytes> {
     if !rest.is_empty() {
         return None;
     }
-    pairs
-        .iter()
-        .map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?))
-        .collect()
+    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
 }
 
 const fn nibble(digit: u8) -> Option<u8> {
@@ -163,16 +149,9 @@ mod tests {
     fn a_time_that_a_broker_refuses_is_replaced() {
         let now = UnixMillis(1_795_327_141_000);
         let time = |text: &'static str| {
-            record_time(
-                Some(Bytes::from_static(text.as_bytes())),
-                TimestampType::EpochMillis,
-                now,
-            )
+            record_time(Some(Bytes::from_static(text.as_bytes())), TimestampType::EpochMillis, now)
         };
-        assert_eq!(
-            record_time(None, TimestampType::Text, now),
-            Err(TimestampReplaced::Null)
-        );
+        assert_eq!(record_time(None, TimestampType::Text, now), Err(TimestampReplaced::Null));
         assert_eq!(time("0"), Err(TimestampReplaced::OutOfRange));
         assert_eq!(time("-1"), Err(TimestampReplaced::OutOfRange));
         assert_eq!(time("1"), Ok(UnixMillis(1)));

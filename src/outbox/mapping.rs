@@ -116,30 +116,15 @@ impl Mapping {
     ) -> Result<Self, MappingError> {
         let columns = &spec.columns;
         let field = |key: &str, name: &str| {
-            let found = relation
-                .columns
-                .iter()
-                .enumerate()
-                .find(|(_, column)| column.name == name);
+            let found = relation.columns.iter().enumerate().find(|(_, column)| column.name == name);
             let (index, column) = found.ok_or_else(|| MappingError::MissingColumn {
                 table: table.clone(),
                 key: key.to_owned(),
                 column: name.to_owned(),
-                columns: relation
-                    .columns
-                    .iter()
-                    .map(|column| column.name.clone())
-                    .collect(),
+                columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
             })?;
             let type_id = base_type(column.type_id);
-            Ok((
-                Field {
-                    index,
-                    name: name.into(),
-                    bytea: type_id == BYTEA,
-                },
-                type_id,
-            ))
+            Ok((Field { index, name: name.into(), bytea: type_id == BYTEA }, type_id))
         };
         let source = |key: &str, template: &Template| {
             let column_of = |placeholder: &str| {
@@ -183,11 +168,7 @@ impl Mapping {
                 }),
             }
         });
-        let partition = spec
-            .route
-            .partition
-            .as_deref()
-            .map(|name| field("route.partition", name));
+        let partition = spec.route.partition.as_deref().map(|name| field("route.partition", name));
         let headers = spec.headers.iter().map(|(name, template)| {
             let source = source(&format!("outbox.headers.{name}"), template)?;
             Ok((Arc::from(name.as_str()), source))

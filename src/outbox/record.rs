@@ -43,14 +43,8 @@ impl Record {
     #[must_use]
     pub fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers = self
-            .headers
-            .iter()
-            .map(|header| header.name.len().saturating_add(len(&header.value)));
-        headers.fold(
-            RECORD_OVERHEAD.saturating_add(self.payload_size()),
-            usize::saturating_add,
-        )
+        let headers = self.headers.iter().map(|header| header.name.len().saturating_add(len(&header.value)));
+        headers.fold(RECORD_OVERHEAD.saturating_add(self.payload_size()), usize::saturating_add)
     }
 
     /// The bytes of key and value.

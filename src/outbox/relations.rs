@@ -47,21 +47,12 @@ impl Relations {
     #[must_use]
     pub fn new(spec: Spec, outboxes: impl IntoIterator<Item = RelationId>) -> Self {
         let outboxes = outboxes.into_iter().collect();
-        Self {
-            spec,
-            outboxes,
-            tables: HashMap::new(),
-            base_types: HashMap::new(),
-        }
+        Self { spec, outboxes, tables: HashMap::new(), base_types: HashMap::new() }
     }
 
     /// Takes in a `Type` message: for a domain, it names the base type.
     pub fn type_(&mut self, described: &Type) {
-        let base = if described.schema.is_empty() {
-            built_in_type(&described.name)
-        } else {
-            None
-        };
+        let base = if described.schema.is_empty() { built_in_type(&described.name) } else { None };
         match base {
             Some(base) => self.base_types.insert(described.id, base),
             None => self.base_types.remove(&described.id),
@@ -74,10 +65,7 @@ impl Relations {
     /// If the table is an outbox and does not fit the configuration (any more).
     pub fn relation(&mut self, relation: Relation) -> Result<(), MappingError> {
         let id = relation.id;
-        let name = TableName {
-            schema: relation.schema.clone(),
-            name: relation.name.clone(),
-        };
+        let name = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
         let table = if self.outboxes.contains(&id) || self.spec.tables.contains(&name) {
             self.outboxes.insert(id);
             let base_type = |type_id| self.base_types.get(&type_id).copied().unwrap_or(type_id);
@@ -99,10 +87,7 @@ impl Relations {
         match self.tables.get(&id) {
             Some(Table::Outbox(mapping)) => Ok(Some(mapping)),
             Some(Table::Elsewhere) => Ok(None),
-            Some(Table::Unknown(table)) => Err(TableError::Unknown {
-                id,
-                table: table.clone(),
-            }),
+            Some(Table::Unknown(table)) => Err(TableError::Unknown { id, table: table.clone() }),
             None => Err(TableError::Undescribed(id)),
         }
     }

@@ -19,10 +19,7 @@ pub struct Router {
 
 impl Default for Router {
     fn default() -> Self {
-        Self {
-            id: "id".into(),
-            topics: HashMap::new(),
-        }
+        Self { id: "id".into(), topics: HashMap::new() }
     }
 }
 
@@ -42,17 +39,11 @@ impl Router {
         let row = &event.row;
         let reject = |reason, detail| {
             let event_id = String::from_utf8_lossy(event.id.as_deref().unwrap_or_default()).into_owned();
-            Ok(Err(Rejection {
-                event_id,
-                reason,
-                detail,
-            }))
+            Ok(Err(Rejection { event_id, reason, detail }))
         };
         let Some(id) = event.id.clone() else {
-            let detail = format!(
-                "column \"{}\" of table \"{}\", its id, is NULL",
-                mapping.id.name, mapping.table
-            );
+            let detail =
+                format!("column \"{}\" of table \"{}\", its id, is NULL", mapping.id.name, mapping.table);
             return reject(RejectionReason::Null, detail);
         };
         let Some(topic_name) = mapping.render(&mapping.topic, row)? else {
@@ -70,56 +61,31 @@ impl Router {
         };
         let key = mapping.render(&mapping.key, row)?;
         if key.is_none() && matches!(mapping.key, Source::Composed(_)) {
-            return reject(
-                RejectionReason::Null,
-                "route.key: a column of a composed key is NULL".to_owned(),
-            );
+            return reject(RejectionReason::Null, "route.key: a column of a composed key is NULL".to_owned());
         }
         let partition = match &mapping.partition {
             None => None,
             Some(field) => match mapping.read(row, field)? {
                 None => None,
-                Some(text) => match std::str::from_utf8(&text)
-                    .ok()
-                    .and_then(|text| text.parse::<i32>().ok())
+                Some(text) => match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok())
                 {
                     Some(number) if number >= 0 => Some(number),
                     _ => {
-                        let detail = format!(
-                            "route.partition: column \"{}\" holds no partition number",
-                            field.name
-                        );
+                        let detail =
+                            format!("route.partition: column \"{}\" holds no partition number", field.name);
                         return reject(RejectionReason::InvalidPartition, detail);
                     }
                 },
             },
         };
         let mut headers = Vec::with_capacity(mapping.headers.len().saturating_add(3));
-        headers.push(Header {
-            name: self.id.clone(),
-            value: Some(id),
-        });
+        headers.push(Header { name: self.id.clone(), value: Some(id) });
         headers.extend(stamps);
         for (name, source) in &mapping.headers {
-            headers.push(Header {
-                name: name.clone(),
-                value: mapping.render(source, row)?,
-            });
+            headers.push(Header { name: name.clone(), value: mapping.render(source, row)? });
         }
-        let Event {
-            payload: value,
-            timestamp,
-            ..
-        } = event;
-        Ok(Ok(Record {
-            token,
-            topic,
-            partition,
-            key,
-            value,
-            timestamp,
-            headers,
-        }))
+        let Event { payload: value, timestamp, .. } = event;
+        Ok(Ok(Record { token, topic, partition, key, value, timestamp, headers }))
     }
 
     fn topic(&mut self, name: &Bytes) -> Option<Topic> {

@@ -43,11 +43,7 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
-        let mut rest = text
-            .chars()
-            .enumerate()
-            .map(|(index, c)| (index.saturating_add(1), c))
-            .peekable();
+        let mut rest = text.chars().enumerate().map(|(index, c)| (index.saturating_add(1), c)).peekable();
         while let Some((at, c)) = rest.next() {
             match c {
                 '$' if rest.peek().is_some_and(|(_, next)| *next == '{') => {
@@ -78,10 +74,7 @@ impl Template {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal));
         }
-        Ok(Self {
-            text: text.to_owned(),
-            pieces,
-        })
+        Ok(Self { text: text.to_owned(), pieces })
     }
 
     /// The names in braces, in order.
@@ -123,10 +116,7 @@ mod tests {
 
     #[test]
     fn text_and_placeholders_take_turns() {
-        assert_eq!(
-            shape("outbox.event.{aggregate_type}"),
-            "'outbox.event.'<aggregate_type>"
-        );
+        assert_eq!(shape("outbox.event.{aggregate_type}"), "'outbox.event.'<aggregate_type>");
         assert_eq!(shape("{a}{b}-{c}"), "<a><b>'-'<c>");
         assert_eq!(shape("plain"), "'plain'");
         assert_eq!(shape(""), "");
@@ -146,14 +136,8 @@ mod tests {
             "the placeholder that starts at character 2 is not closed with \"}\" (a brace itself is written \"{{\")"
         );
         assert_eq!(shape("{}"), "the placeholder at character 1 is empty");
-        assert_eq!(
-            shape("a}"),
-            "\"}\" at character 2 closes nothing (a brace itself is written \"}}\")"
-        );
-        assert_eq!(
-            shape("x.${a}"),
-            "\"${\" at character 3: placeholders are written without \"$\""
-        );
+        assert_eq!(shape("a}"), "\"}\" at character 2 closes nothing (a brace itself is written \"}}\")");
+        assert_eq!(shape("x.${a}"), "\"${\" at character 3: placeholders are written without \"$\"");
         assert_eq!(
             shape("{a{b}"),
             "the placeholder that starts at character 1 is not closed with \"}\" (a brace itself is written \"{{\")"

@@ -20,11 +20,7 @@ pub(super) fn parse_timestamp(text: &[u8]) -> Option<UnixMillis> {
     if !in_range || date.next().is_some() || clock.next().is_some() || fraction.len() > 6 {
         return None;
     }
-    let micros = if fraction.is_empty() {
-        0
-    } else {
-        number(&format!("{fraction:0<6}"))?
-    };
+    let micros = if fraction.is_empty() { 0 } else { number(&format!("{fraction:0<6}"))? };
     let seconds = days_from_civil(year, month, day)?
         .checked_mul(SECONDS_A_DAY)?
         .checked_add(hour.checked_mul(3600)?)?
@@ -47,15 +43,10 @@ fn number(digits: &str) -> Option<i64> {
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years are counted from March, so that the leap
 /// day is the last of its year and the days before a month follow the line (153 m + 2) / 5.
 fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    let (year, month) = if month > 2 {
-        (year, month.checked_sub(3)?)
-    } else {
-        (year.checked_sub(1)?, month.checked_add(9)?)
-    };
-    let leap_days = year
-        .div_euclid(4)
-        .checked_sub(year.div_euclid(100))?
-        .checked_add(year.div_euclid(400))?;
+    let (year, month) =
+        if month > 2 { (year, month.checked_sub(3)?) } else { (year.checked_sub(1)?, month.checked_add(9)?) };
+    let leap_days =
+        year.div_euclid(4).checked_sub(year.div_euclid(100))?.checked_add(year.div_euclid(400))?;
     let days_before_month = month.checked_mul(153)?.checked_add(2)?.div_euclid(5);
     // 0000-03-01 lies 719,468 days before 1970-01-01.
     year.checked_mul(365)?
@@ -101,10 +92,7 @@ mod tests {
 
     #[test]
     fn reads_epoch_milliseconds() {
-        assert_eq!(
-            parse_epoch_millis(b"1795327141123"),
-            Some(UnixMillis(1_795_327_141_123))
-        );
+        assert_eq!(parse_epoch_millis(b"1795327141123"), Some(UnixMillis(1_795_327_141_123)));
         assert_eq!(parse_epoch_millis(b"-5"), Some(UnixMillis(-5)));
         assert_eq!(parse_epoch_millis(b"1.5"), None);
     }

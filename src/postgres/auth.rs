@@ -20,15 +20,10 @@ pub(super) async fn authenticate(
     let password_for = |method| {
         password
             .map(|password| password.reveal().as_bytes())
-            .ok_or_else(|| Error::PasswordMissing {
-                user: user.to_owned(),
-                method,
-            })
+            .ok_or_else(|| Error::PasswordMissing { user: user.to_owned(), method })
     };
-    let unsupported = |method: &str| Error::UnsupportedAuthentication {
-        user: user.to_owned(),
-        method: method.to_owned(),
-    };
+    let unsupported =
+        |method: &str| Error::UnsupportedAuthentication { user: user.to_owned(), method: method.to_owned() };
     loop {
         let received = connection.message().await?;
         let Received::Other(message) = &received else {
@@ -74,22 +69,15 @@ async fn scram(connection: &mut Connection, user: &str, password: &[u8]) -> Resu
     let Received::Other(Message::AuthenticationSaslContinue(body)) = &received else {
         return Err(connection.unexpected(&received, "AuthenticationSASLContinue"));
     };
-    scram
-        .update(body.data())
-        .map_err(|problem| scram_error(user, &problem))?;
+    scram.update(body.data()).map_err(|problem| scram_error(user, &problem))?;
     connection.queue(|output| frontend::sasl_response(scram.message(), output))?;
     let received = connection.message().await?;
     let Received::Other(Message::AuthenticationSaslFinal(body)) = &received else {
         return Err(connection.unexpected(&received, "AuthenticationSASLFinal"));
     };
-    scram
-        .finish(body.data())
-        .map_err(|problem| scram_error(user, &problem))
+    scram.finish(body.data()).map_err(|problem| scram_error(user, &problem))
 }
 
 fn scram_error(user: &str, problem: &std::io::Error) -> Error {
-    Error::Scram {
-        user: user.to_owned(),
-        problem: problem.to_string(),
-    }
+    Error::Scram { user: user.to_owned(), problem: problem.to_string() }
 }

@@ -54,15 +54,12 @@ impl Row {
     /// The text of column `index`, from 0; `None`: NULL, no such column, or not UTF-8.
     #[must_use]
     pub fn text(&self, index: usize) -> Option<&str> {
-        self.bytes(index)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.bytes(index).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     fn read(body: &DataRowBody) -> io::Result<Self> {
         let whole = body.buffer_bytes();
-        let columns = body
-            .ranges()
-            .map(|range| Ok(range.map(|range| whole.slice(range))));
+        let columns = body.ranges().map(|range| Ok(range.map(|range| whole.slice(range))));
         Ok(Self(columns.collect()?))
     }
 }
@@ -99,13 +96,8 @@ impl Connection {
     /// As [`Connection::simple_query`]; 58P01 if there is no such file.
     pub async fn timeline_history(&mut self, timeline: u32) -> Result<Vec<u8>, Error> {
         let action = format!("read the history of timeline {timeline}");
-        let rows = self
-            .simple_query(action, &format!("TIMELINE_HISTORY {timeline}"))
-            .await?;
-        let content = rows
-            .first()
-            .and_then(|row| row.bytes(1))
-            .map(|bytes| bytes.to_vec());
+        let rows = self.simple_query(action, &format!("TIMELINE_HISTORY {timeline}")).await?;
+        let content = rows.first().and_then(|row| row.bytes(1)).map(|bytes| bytes.to_vec());
         content.ok_or_else(|| self.other_row("a file name and its content"))
     }
 
@@ -121,18 +113,10 @@ impl Connection {
             major if failover && major >= FAILOVER_SINCE => "(SNAPSHOT 'nothing', FAILOVER)",
             _ => "(SNAPSHOT 'nothing')",
         };
-        let command = format!(
-            "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}",
-            identifier(name)
-        );
-        let rows = self
-            .simple_query(format!("create replication slot \"{name}\""), &command)
-            .await?;
+        let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", identifier(name));
+        let rows = self.simple_query(format!("create replication slot \"{name}\""), &command).await?;
         let created = rows.first().and_then(|row| {
-            Some(CreatedSlot {
-                name: row.text(0)?.to_owned(),
-                consistent_point: row.text(1)?.parse().ok()?,
-            })
+            Some(CreatedSlot { name: row.text(0)?.to_owned(), consistent_point: row.text(1)?.parse().ok()? })
         });
         created.ok_or_else(|| self.other_row("slot name and consistent point"))
     }
@@ -145,10 +129,7 @@ impl Connection {
     /// As [`Connection::simple_query`]; 55006 if somebody else uses the slot.
     pub async fn start_replication(&mut self, slot: &str, publications: &[&str]) -> Result<(), Error> {
         let action = format!("start replication from slot \"{slot}\"");
-        match self
-            .run(action.into(), &start_command(slot, publications))
-            .await?
-        {
+        match self.run(action.into(), &start_command(slot, publications)).await? {
             Answer::CopyBoth => {
                 self.action = format!("stream from slot \"{slot}\"").into();
                 Ok(())
@@ -207,19 +188,12 @@ impl Connection {
         write(&mut self.wire.output).map_err(|cause| {
             // A NUL in a name: the writer has stopped half way.
             self.wire.output.truncate(before);
-            Error::Io {
-                action: self.action.clone(),
-                cause,
-            }
+            Error::Io { action: self.action.clone(), cause }
         })
     }
 
     fn other_row(&self, expected: &'static str) -> Error {
-        Error::Protocol {
-            action: self.action.clone(),
-            came: "another answer".to_owned(),
-            expected,
-        }
+        Error::Protocol { action: self.action.clone(), came: "another answer".to_owned(), expected }
     }
 }
 

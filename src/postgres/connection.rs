@@ -150,13 +150,8 @@ impl Connection {
     /// its ErrorResponse comes out of [`Connection::next_frame`].
     pub async fn progress(&mut self, read: bool) -> Result<(), Error> {
         self.wire.step(read).await.map_err(|broken| match broken {
-            Broken::Io(cause) => Error::Io {
-                action: self.action.clone(),
-                cause,
-            },
-            Broken::Closed => Error::Closed {
-                action: self.action.clone(),
-            },
+            Broken::Io(cause) => Error::Io { action: self.action.clone(), cause },
+            Broken::Closed => Error::Closed { action: self.action.clone() },
         })
     }
 
@@ -184,9 +179,7 @@ impl Connection {
     /// at most `at_most` for the server's own end. True if it came: then the server has taken every status update.
     /// Closing at once would lose the last one, because the server sees the closed socket before it reads.
     pub async fn finish(mut self, at_most: Duration) -> bool {
-        tokio::time::timeout(at_most, self.farewell())
-            .await
-            .unwrap_or(false)
+        tokio::time::timeout(at_most, self.farewell()).await.unwrap_or(false)
     }
 
     async fn farewell(&mut self) -> bool {

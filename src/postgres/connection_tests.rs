@@ -6,11 +6,7 @@ use tokio::net::UnixStream;
 
 fn pair() -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let host = Host {
-        address: Address::Tcp("test".to_owned()),
-        port: 1,
-        password: None,
-    };
+    let host = Host { address: Address::Tcp("test".to_owned()), port: 1, password: None };
     (Connection::from_socket(Box::new(ours), host), theirs)
 }
 
@@ -40,18 +36,12 @@ fn session() -> Vec<Vec<u8>> {
         message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0"),
         message(b'Z', b"I"),
         message(b'T', &[0, 0]),
-        message(
-            b'D',
-            b"\0\x04\0\0\0\x0274\0\0\0\x011\0\0\0\x030/1\xff\xff\xff\xff",
-        ),
+        message(b'D', b"\0\x04\0\0\0\x0274\0\0\0\x011\0\0\0\x030/1\xff\xff\xff\xff"),
         message(b'C', b"IDENTIFY_SYSTEM\0"),
         message(b'Z', b"I"),
         message(b'W', &[0, 0, 0]),
         message(b'd', b"k"),
-        message(
-            b'N',
-            b"SWARNING\0VWARNING\0C55000\0Mskipped loading publication\0\0",
-        ),
+        message(b'N', b"SWARNING\0VWARNING\0C55000\0Mskipped loading publication\0\0"),
         message(b'c', b""),
         message(b'E', FIELDS),
     ]
@@ -139,10 +129,9 @@ async fn every_kind_of_message_cut_short_is_an_error() {
             connection.progress(true).await.unwrap();
             match connection.next_frame() {
                 Ok(frame) => assert!(matches!(tag, b'd' | b'c' | b'C' | b'S' | b'Z'), "{tag} {frame:?}"),
-                Err(error) => assert!(
-                    matches!(error, Error::Protocol { .. } | Error::Server { .. }),
-                    "{error}"
-                ),
+                Err(error) => {
+                    assert!(matches!(error, Error::Protocol { .. } | Error::Server { .. }), "{error}")
+                }
             }
         }
     }
@@ -151,9 +140,7 @@ async fn every_kind_of_message_cut_short_is_an_error() {
 #[tokio::test]
 async fn a_violation_shows_no_content() {
     let (mut connection, mut peer) = pair();
-    peer.write_all(&message(b'D', b"\0\x01\0\0\0\x06secret"))
-        .await
-        .unwrap();
+    peer.write_all(&message(b'D', b"\0\x01\0\0\0\x06secret")).await.unwrap();
     connection.progress(true).await.unwrap();
     let error = connection.next_frame().unwrap_err();
     assert_eq!(
@@ -165,51 +152,28 @@ async fn a_violation_shows_no_content() {
 #[tokio::test]
 async fn a_server_that_cannot_even_fork_is_heard_and_tried_again() {
     let (mut connection, mut peer) = pair();
-    peer.write_all(b"Ecould not fork new process for connection\n\0")
-        .await
-        .unwrap();
+    peer.write_all(b"Ecould not fork new process for connection\n\0").await.unwrap();
     let info = info();
-    let error = startup::log_in(&mut connection, &info, &info.hosts[0])
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "connect: FATAL 08004: could not fork new process for connection"
-    );
+    let error = startup::log_in(&mut connection, &info, &info.hosts[0]).await.unwrap_err();
+    assert_eq!(error.to_string(), "connect: FATAL 08004: could not fork new process for connection");
     assert_eq!(error.disposition(), crate::disposition::Disposition::Retry);
 }
 
 #[tokio::test]
 async fn a_server_that_skips_its_own_proof_is_not_believed() {
     let (mut connection, mut peer) = pair();
-    peer.write_all(
-        &[
-            message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"),
-            message(b'R', &[0; 4]),
-        ]
-        .concat(),
-    )
-    .await
-    .unwrap();
-    let info = info();
-    let error = startup::log_in(&mut connection, &info, &info.hosts[0])
+    peer.write_all(&[message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"), message(b'R', &[0; 4])].concat())
         .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("AuthenticationOk, expected AuthenticationSASLContinue"),
-        "{error}"
-    );
+        .unwrap();
+    let info = info();
+    let error = startup::log_in(&mut connection, &info, &info.hosts[0]).await.unwrap_err();
+    assert!(error.to_string().contains("AuthenticationOk, expected AuthenticationSASLContinue"), "{error}");
 }
 
 #[tokio::test]
 async fn what_we_cannot_do_is_named() {
     for (request, expected) in [
-        (
-            &b"\0\0\0\x07"[..],
-            "authentication method GSSAPI is not supported",
-        ),
+        (&b"\0\0\0\x07"[..], "authentication method GSSAPI is not supported"),
         (b"\0\0\0\x09", "authentication method SSPI is not supported"),
         (
             b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0\0",
@@ -219,9 +183,7 @@ async fn what_we_cannot_do_is_named() {
         let (mut connection, mut peer) = pair();
         peer.write_all(&message(b'R', request)).await.unwrap();
         let info = info();
-        let error = startup::log_in(&mut connection, &info, &info.hosts[0])
-            .await
-            .unwrap_err();
+        let error = startup::log_in(&mut connection, &info, &info.hosts[0]).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -232,16 +194,11 @@ async fn finish_writes_what_is_queued_and_waits_for_the_server() {
     connection.queue_copy_data(b"status");
     connection.queue_copy_done();
     assert!(connection.has_pending_output());
-    peer.write_all(&[message(b'd', b"still under way"), message(b'c', b"")].concat())
-        .await
-        .unwrap();
+    peer.write_all(&[message(b'd', b"still under way"), message(b'c', b"")].concat()).await.unwrap();
     assert!(connection.finish(Duration::from_secs(5)).await);
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.unwrap();
-    assert_eq!(
-        got,
-        [message(b'd', b"status"), message(b'c', b""), message(b'X', b"")].concat()
-    );
+    assert_eq!(got, [message(b'd', b"status"), message(b'c', b""), message(b'X', b"")].concat());
 }
 
 #[tokio::test]

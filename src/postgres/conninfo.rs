@@ -193,10 +193,7 @@ impl ConnInfo {
     /// The same, for `host` alone: so that the control connection looks at the server that also streams.
     #[must_use]
     pub fn at(&self, host: &Host) -> Self {
-        Self {
-            hosts: vec![host.clone()],
-            ..self.clone()
-        }
+        Self { hosts: vec![host.clone()], ..self.clone() }
     }
 
     /// The settings of the control connection. `tokio-postgres` knows one password for all hosts: where the password
@@ -204,10 +201,7 @@ impl ConnInfo {
     #[must_use]
     pub fn control_config(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config
-            .user(&self.user)
-            .dbname(&self.dbname)
-            .application_name(&self.application_name);
+        config.user(&self.user).dbname(&self.dbname).application_name(&self.application_name);
         for host in &self.hosts {
             match &host.address {
                 Address::Tcp(name) => config.host(name),
@@ -230,9 +224,7 @@ impl ConnInfo {
         config.keepalives(self.keepalives.is_some());
         if let Some(keepalives) = &self.keepalives {
             keepalives.idle.map(|idle| config.keepalives_idle(idle));
-            keepalives
-                .interval
-                .map(|interval| config.keepalives_interval(interval));
+            keepalives.interval.map(|interval| config.keepalives_interval(interval));
             keepalives.count.map(|count| config.keepalives_retries(count));
         }
         config.target_session_attrs(match self.target_session_attrs {
@@ -240,9 +232,7 @@ impl ConnInfo {
             // The nearest it has: a primary whose transactions are read-only by default is passed over.
             TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => ControlTarget::ReadWrite,
         });
-        config
-            .ssl_mode(SslMode::Disable)
-            .channel_binding(ChannelBinding::Disable);
+        config.ssl_mode(SslMode::Disable).channel_binding(ChannelBinding::Disable);
         config
     }
 }
@@ -297,12 +287,7 @@ fn hosts(resolved: &Resolved) -> Result<Vec<Host>, ConnInfoError> {
         });
     }
     let ports = ports.iter().cycle();
-    names
-        .iter()
-        .zip(ports)
-        .enumerate()
-        .map(|(index, (name, port))| host(index + 1, name, port))
-        .collect()
+    names.iter().zip(ports).enumerate().map(|(index, (name, port))| host(index + 1, name, port)).collect()
 }
 
 fn host(number: usize, name: &str, port: &str) -> Result<Host, ConnInfoError> {
@@ -327,18 +312,11 @@ fn host(number: usize, name: &str, port: &str) -> Result<Host, ConnInfoError> {
         name if name.starts_with('/') => Address::Unix(PathBuf::from(name)),
         name => Address::Tcp(name.to_owned()),
     };
-    Ok(Host {
-        address,
-        port,
-        password: None,
-    })
+    Ok(Host { address, port, password: None })
 }
 
 fn passfile_path(resolved: &Resolved, environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let default = || {
-        environment("HOME")
-            .filter(|home| !home.is_empty())
-            .map(|home| Path::new(&home).join(".pgpass"))
-    };
+    let default =
+        || environment("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".pgpass"));
     resolved.get("passfile").map(PathBuf::from).or_else(default)
 }

@@ -132,27 +132,17 @@ impl Error {
     pub fn from_control(action: impl Into<Action>, cause: tokio_postgres::Error) -> Self {
         let action = action.into();
         if let Some(error) = cause.as_db_error() {
-            return Self::Server {
-                action,
-                error: Box::new(error.into()),
-            };
+            return Self::Server { action, error: Box::new(error.into()) };
         }
         if cause.is_closed() {
             return Self::Closed { action };
         }
         let io = std::error::Error::source(&cause).and_then(|source| source.downcast_ref::<io::Error>());
         // The driver also reports malformed messages as io errors of these two kinds; they are no broken connection.
-        let broken = io.filter(|io| {
-            !matches!(
-                io.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
-            )
-        });
+        let broken =
+            io.filter(|io| !matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
         match broken {
-            Some(io) => Self::Io {
-                action,
-                cause: copy(io),
-            },
+            Some(io) => Self::Io { action, cause: copy(io) },
             None => Self::Control { action, cause },
         }
     }
@@ -172,14 +162,8 @@ impl Error {
             Self::Server { error, .. } => error.disposition(),
             // One host that may come back is reason enough.
             Self::NoHost(errors) => {
-                let retry = errors
-                    .iter()
-                    .any(|error| error.disposition() == Disposition::Retry);
-                if retry {
-                    Disposition::Retry
-                } else {
-                    Disposition::Stop
-                }
+                let retry = errors.iter().any(|error| error.disposition() == Disposition::Retry);
+                if retry { Disposition::Retry } else { Disposition::Stop }
             }
             // Configuration, or a peer that does not speak our protocol: the same next time.
             Self::PasswordMissing { .. }
@@ -213,15 +197,9 @@ mod tests {
     use super::*;
 
     fn server(code: &str) -> Error {
-        let error = ServerError {
-            severity: "FATAL".to_owned(),
-            code: code.to_owned(),
-            ..ServerError::default()
-        };
-        Error::Server {
-            action: "start replication".into(),
-            error: Box::new(error),
-        }
+        let error =
+            ServerError { severity: "FATAL".to_owned(), code: code.to_owned(), ..ServerError::default() };
+        Error::Server { action: "start replication".into(), error: Box::new(error) }
     }
 
     #[test]
@@ -244,29 +222,15 @@ mod tests {
         }
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         for error in [
-            Error::Resolve {
-                host: "db:5432".to_owned(),
-                cause: refused(),
-            },
-            Error::Connect {
-                host: "db:5432".to_owned(),
-                cause: refused(),
-            },
-            Error::Io {
-                action: "stream".into(),
-                cause: refused(),
-            },
-            Error::Closed {
-                action: "stream".into(),
-            },
+            Error::Resolve { host: "db:5432".to_owned(), cause: refused() },
+            Error::Connect { host: "db:5432".to_owned(), cause: refused() },
+            Error::Io { action: "stream".into(), cause: refused() },
+            Error::Closed { action: "stream".into() },
             Error::NoHost(vec![server("28P01"), server("57P03")]),
         ] {
             assert_eq!(error.disposition(), Disposition::Retry, "{error}");
         }
-        assert_eq!(
-            Error::NoHost(vec![server("28P01")]).disposition(),
-            Disposition::Stop
-        );
+        assert_eq!(Error::NoHost(vec![server("28P01")]).disposition(), Disposition::Stop);
     }
 
     #[test]
@@ -278,14 +242,8 @@ mod tests {
             detail: Some("kept, not shown".to_owned()),
             ..ServerError::default()
         };
-        let error = Error::Server {
-            action: "log in".into(),
-            error: Box::new(error),
-        };
-        assert_eq!(
-            error.to_string(),
-            "log in: FATAL 28P01: password authentication failed for user \"x\""
-        );
+        let error = Error::Server { action: "log in".into(), error: Box::new(error) };
+        assert_eq!(error.to_string(), "log in: FATAL 28P01: password authentication failed for user \"x\"");
         assert_eq!(error.server().unwrap().detail.as_deref(), Some("kept, not shown"));
     }
 }

@@ -84,10 +84,7 @@ impl Connection {
 
     fn server_error(&self, body: &ErrorResponseBody) -> Error {
         match ServerError::from_fields(body.fields()) {
-            Ok(error) => Error::Server {
-                action: self.action.clone(),
-                error: Box::new(error),
-            },
+            Ok(error) => Error::Server { action: self.action.clone(), error: Box::new(error) },
             Err(problem) => Error::Protocol {
                 action: self.action.clone(),
                 came: format!("an ErrorResponse that cannot be read ({problem})"),
@@ -100,48 +97,22 @@ impl Connection {
     /// text, which libpq shows as well.
     fn bad_length(&self, bad: &BadLength) -> Error {
         if bad.tag == backend::ERROR_RESPONSE_TAG && !self.ready {
-            let text = self
-                .wire
-                .unread()
-                .split(|byte| *byte == 0)
-                .next()
-                .unwrap_or_default();
+            let text = self.wire.unread().split(|byte| *byte == 0).next().unwrap_or_default();
             let text = String::from_utf8_lossy(text.get(1..).unwrap_or_default());
-            let message = text
-                .trim()
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(200)
-                .collect();
+            let message = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
             let (severity, code) = ("FATAL".to_owned(), "08004".to_owned());
-            let error = Box::new(ServerError {
-                severity,
-                code,
-                message,
-                ..ServerError::default()
-            });
-            return Error::Server {
-                action: self.action.clone(),
-                error,
-            };
+            let error = Box::new(ServerError { severity, code, message, ..ServerError::default() });
+            return Error::Server { action: self.action.clone(), error };
         }
         Error::Protocol {
             action: self.action.clone(),
-            came: format!(
-                "a message of type {} with length {}",
-                printable(bad.tag),
-                bad.length
-            ),
+            came: format!("a message of type {} with length {}", printable(bad.tag), bad.length),
             expected: "a length from 4 to 1 GiB",
         }
     }
 
     pub(super) fn unexpected(&self, received: &Received, expected: &'static str) -> Error {
-        Error::Protocol {
-            action: self.action.clone(),
-            came: received.name().to_owned(),
-            expected,
-        }
+        Error::Protocol { action: self.action.clone(), came: received.name().to_owned(), expected }
     }
 }
 
@@ -198,9 +169,5 @@ fn description(tag: u8, length: usize) -> String {
 }
 
 fn printable(tag: u8) -> String {
-    if tag.is_ascii_graphic() {
-        format!("'{}'", char::from(tag))
-    } else {
-        format!("0x{tag:02X}")
-    }
+    if tag.is_ascii_graphic() { format!("'{}'", char::from(tag)) } else { format!("0x{tag:02X}") }
 }

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod conninfo;
+pub mod control;
 pub mod error;
 
 mod auth;

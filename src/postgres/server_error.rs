@@ -90,10 +90,7 @@ impl ServerError {
             error.severity = translated_severity;
         }
         if error.severity.is_empty() || error.code.is_empty() || error.message.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "severity, code or message is missing",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "severity, code or message is missing"));
         }
         Ok(error)
     }

@@ -87,18 +87,12 @@ async fn endpoints(host: &Host, limit: Option<Duration>) -> Result<Vec<Endpoint>
         let found = lookup_host((name.as_str(), host.port)).await?;
         Ok(found.map(Endpoint::Tcp).collect::<Vec<_>>())
     };
-    let found = within(limit, resolve)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let found = within(limit, resolve).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     match found {
-        Ok(endpoints) if endpoints.is_empty() => Err(Error::Resolve {
-            host: host.to_string(),
-            cause: io::Error::other("the name has no address"),
-        }),
-        found => found.map_err(|cause| Error::Resolve {
-            host: host.to_string(),
-            cause,
-        }),
+        Ok(endpoints) if endpoints.is_empty() => {
+            Err(Error::Resolve { host: host.to_string(), cause: io::Error::other("the name has no address") })
+        }
+        found => found.map_err(|cause| Error::Resolve { host: host.to_string(), cause }),
     }
 }
 
@@ -111,10 +105,8 @@ async fn attempt(info: &ConnInfo, host: &Host, endpoint: &Endpoint) -> Result<Co
         _ => host.to_string(),
     };
     let work = async {
-        let socket = open(info, endpoint).await.map_err(|cause| Error::Connect {
-            host: name.clone(),
-            cause,
-        })?;
+        let socket =
+            open(info, endpoint).await.map_err(|cause| Error::Connect { host: name.clone(), cause })?;
         let mut connection = Connection::from_socket(socket, host.clone());
         connection.action = format!("log in to {name}").into();
         log_in(&mut connection, info, host).await?;
@@ -122,10 +114,7 @@ async fn attempt(info: &ConnInfo, host: &Host, endpoint: &Endpoint) -> Result<Co
     };
     match within(info.connect_timeout, work).await {
         Ok(result) => result,
-        Err(limit) => Err(Error::Timeout {
-            action: format!("connect to {name}").into(),
-            limit,
-        }),
+        Err(limit) => Err(Error::Timeout { action: format!("connect to {name}").into(), limit }),
     }
 }
 
@@ -147,15 +136,9 @@ async fn open(info: &ConnInfo, endpoint: &Endpoint) -> io::Result<Box<dyn Socket
     let socket = SockRef::from(&stream);
     if let Some(wanted) = &info.keepalives {
         let mut keepalive = TcpKeepalive::new();
-        keepalive = wanted
-            .idle
-            .map_or(keepalive.clone(), |idle| keepalive.with_time(idle));
-        keepalive = wanted
-            .interval
-            .map_or(keepalive.clone(), |interval| keepalive.with_interval(interval));
-        keepalive = wanted
-            .count
-            .map_or(keepalive.clone(), |count| keepalive.with_retries(count));
+        keepalive = wanted.idle.map_or(keepalive.clone(), |idle| keepalive.with_time(idle));
+        keepalive = wanted.interval.map_or(keepalive.clone(), |interval| keepalive.with_interval(interval));
+        keepalive = wanted.count.map_or(keepalive.clone(), |count| keepalive.with_retries(count));
         socket.set_keepalive(true)?;
         socket.set_tcp_keepalive(&keepalive)?;
     }
@@ -188,20 +171,14 @@ pub(super) async fn log_in(connection: &mut Connection, info: &ConnInfo, host: &
     connection.ready = true;
     check_role(connection, info.target_session_attrs)?;
     if connection.server.major >= TRANSACTION_TIMEOUT_SINCE {
-        connection
-            .simple_query("set transaction_timeout", "SET transaction_timeout = 0")
-            .await?;
+        connection.simple_query("set transaction_timeout", "SET transaction_timeout = 0").await?;
     }
     Ok(())
 }
 
 fn check_role(connection: &Connection, wanted: TargetSessionAttrs) -> Result<(), Error> {
     let server = connection.server();
-    let found = match (
-        wanted,
-        server.in_hot_standby,
-        server.default_transaction_read_only,
-    ) {
+    let found = match (wanted, server.in_hot_standby, server.default_transaction_read_only) {
         (TargetSessionAttrs::Any, ..)
         | (TargetSessionAttrs::Primary, Some(false), _)
         | (TargetSessionAttrs::ReadWrite, Some(false), Some(false)) => return Ok(()),
@@ -209,9 +186,5 @@ fn check_role(connection: &Connection, wanted: TargetSessionAttrs) -> Result<(),
         (_, Some(false), Some(true)) => "read-only by default",
         _ => "a server that does not tell whether it is a standby (PostgreSQL 14 or newer do)",
     };
-    Err(Error::WrongRole {
-        host: connection.host().to_string(),
-        wanted: wanted.to_string(),
-        found,
-    })
+    Err(Error::WrongRole { host: connection.host().to_string(), wanted: wanted.to_string(), found })
 }

@@ -128,12 +128,7 @@ impl Wire {
     /// given up at the first read after the message has been cut out.
     fn make_room(&mut self) {
         let length = self.input.len();
-        let missing = self
-            .total()
-            .ok()
-            .flatten()
-            .unwrap_or(HEADER)
-            .saturating_sub(length);
+        let missing = self.total().ok().flatten().unwrap_or(HEADER).saturating_sub(length);
         let wanted = missing.max(MIN_READ);
         let outgrown = self.chunk > CHUNK && length + wanted + MIN_READ <= CHUNK;
         let spare = self.input.capacity() - length;

@@ -40,9 +40,7 @@ async fn bytes_may_come_one_by_one() {
 async fn two_messages_in_one_read_are_two() {
     let (mut wire, mut peer) = pair();
     let (one, two) = (message(b'd', b"one"), message(b'c', b""));
-    peer.write_all(&[one.clone(), two.clone()].concat())
-        .await
-        .unwrap();
+    peer.write_all(&[one.clone(), two.clone()].concat()).await.unwrap();
     wire.step(true).await.unwrap();
     assert_eq!(wire.next_message().unwrap().unwrap(), one[..]);
     assert_eq!(wire.next_message().unwrap().unwrap(), two[..]);
@@ -113,9 +111,7 @@ async fn the_end_of_the_stream_is_told() {
 async fn impossible_lengths_are_refused_before_anything_is_reserved() {
     for length in [0, 3, 0x4001_0001, 0x8000_0000, u32::MAX] {
         let (mut wire, mut peer) = pair();
-        peer.write_all(&[&b"d"[..], &length.to_be_bytes()].concat())
-            .await
-            .unwrap();
+        peer.write_all(&[&b"d"[..], &length.to_be_bytes()].concat()).await.unwrap();
         wire.step(true).await.unwrap();
         assert_eq!(wire.next_message(), Err(BadLength { tag: b'd', length }));
         assert!(wire.input.capacity() <= CHUNK);
@@ -140,10 +136,7 @@ async fn a_large_message_does_not_leave_a_large_buffer() {
     assert_eq!(next(&mut wire).await, message(b'd', b"more")[..]);
     assert_eq!(wire.chunk, CHUNK);
     assert!(wire.input.capacity() <= CHUNK);
-    assert!(
-        large[HEADER..].iter().all(|byte| *byte == 1),
-        "a slice that is kept stays as it was"
-    );
+    assert!(large[HEADER..].iter().all(|byte| *byte == 1), "a slice that is kept stays as it was");
 }
 
 #[tokio::test]
@@ -151,9 +144,7 @@ async fn slices_that_are_kept_stay_as_they_were_and_the_chunk_is_used_again_afte
     let (mut wire, mut peer) = pair();
     let mut kept = Vec::new();
     for round in 0..2000_u32 {
-        peer.write_all(&message(b'd', &round.to_be_bytes().repeat(100)))
-            .await
-            .unwrap();
+        peer.write_all(&message(b'd', &round.to_be_bytes().repeat(100))).await.unwrap();
         kept.push(next(&mut wire).await.freeze());
     }
     for (round, message) in kept.iter().enumerate() {

@@ -275,10 +275,7 @@ fn commit(mut reader: Reader) -> Result<Message, DecodeError> {
 
 fn origin(mut reader: Reader) -> Result<Message, DecodeError> {
     reader.rename("Origin");
-    let origin = Origin {
-        commit_lsn: Lsn::new(reader.u64("commit LSN")?),
-        name: reader.name("name")?,
-    };
+    let origin = Origin { commit_lsn: Lsn::new(reader.u64("commit LSN")?), name: reader.name("name")? };
     reader.finish()?;
     Ok(Message::Origin(origin))
 }
@@ -305,22 +302,13 @@ fn relation(mut reader: Reader) -> Result<Message, DecodeError> {
         });
     }
     reader.finish()?;
-    Ok(Message::Relation(Relation {
-        id,
-        schema,
-        name,
-        replica_identity,
-        columns,
-    }))
+    Ok(Message::Relation(Relation { id, schema, name, replica_identity, columns }))
 }
 
 fn type_(mut reader: Reader) -> Result<Message, DecodeError> {
     reader.rename("Type");
-    let described = Type {
-        id: reader.u32("type id")?,
-        schema: reader.name("schema")?,
-        name: reader.name("name")?,
-    };
+    let described =
+        Type { id: reader.u32("type id")?, schema: reader.name("schema")?, name: reader.name("name")? };
     reader.finish()?;
     Ok(Message::Type(described))
 }
@@ -334,10 +322,7 @@ fn insert(mut reader: Reader) -> Result<Message, DecodeError> {
     }
     let values = row(&mut reader)?;
     let message = reader.finish()?;
-    Ok(Message::Insert(Insert {
-        relation,
-        new: Tuple { message, values },
-    }))
+    Ok(Message::Insert(Insert { relation, new: Tuple { message, values } }))
 }
 
 fn update(mut reader: Reader) -> Result<Message, DecodeError> {
@@ -357,11 +342,7 @@ fn update(mut reader: Reader) -> Result<Message, DecodeError> {
     let values = row(&mut reader)?;
     let message = reader.finish()?;
     let old = old.map(|(kind, values)| old_row(kind, message.clone(), values));
-    Ok(Message::Update(Update {
-        relation,
-        old,
-        new: Tuple { message, values },
-    }))
+    Ok(Message::Update(Update { relation, old, new: Tuple { message, values } }))
 }
 
 fn delete(mut reader: Reader) -> Result<Message, DecodeError> {
@@ -373,10 +354,7 @@ fn delete(mut reader: Reader) -> Result<Message, DecodeError> {
     }
     let values = row(&mut reader)?;
     let message = reader.finish()?;
-    Ok(Message::Delete(Delete {
-        relation,
-        old: old_row(kind, message, values),
-    }))
+    Ok(Message::Delete(Delete { relation, old: old_row(kind, message, values) }))
 }
 
 fn truncate(mut reader: Reader) -> Result<Message, DecodeError> {
@@ -403,12 +381,7 @@ fn logical(mut reader: Reader) -> Result<Message, DecodeError> {
     let (at, len) = reader.counted("content")?;
     let message = reader.finish()?;
     let content = message.slice(at..at.saturating_add(len));
-    Ok(Message::Logical(Logical {
-        transactional,
-        lsn,
-        prefix,
-        content,
-    }))
+    Ok(Message::Logical(Logical { transactional, lsn, prefix, content }))
 }
 
 /// PostgreSQL's `MaxTupleAttributeNumber` and a little: what to reserve at most before the columns have been seen.
@@ -437,9 +410,5 @@ fn row(reader: &mut Reader) -> Result<Vec<Place>, DecodeError> {
 
 fn old_row(kind: u8, message: Bytes, values: Vec<Place>) -> Old {
     let tuple = Tuple { message, values };
-    if kind == b'K' {
-        Old::Key(tuple)
-    } else {
-        Old::Row(tuple)
-    }
+    if kind == b'K' { Old::Key(tuple) } else { Old::Row(tuple) }
 }

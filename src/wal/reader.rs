@@ -128,12 +128,7 @@ impl Reader {
     /// The error for `value`, a field of `width` bytes that was just read.
     pub(super) fn unexpected(&self, field: &'static str, width: usize, value: i64) -> DecodeError {
         let offset = self.at.saturating_sub(width);
-        DecodeError {
-            message: self.message,
-            field,
-            offset,
-            problem: Problem::Unexpected(value),
-        }
+        DecodeError { message: self.message, field, offset, problem: Problem::Unexpected(value) }
     }
 
     fn left(&self) -> usize {
@@ -142,34 +137,19 @@ impl Reader {
 
     fn need(&self, field: &'static str, needed: usize) -> Result<(), DecodeError> {
         let left = self.left();
-        if left < needed {
-            Err(self.error(field, Problem::TooShort { needed, left }))
-        } else {
-            Ok(())
-        }
+        if left < needed { Err(self.error(field, Problem::TooShort { needed, left })) } else { Ok(()) }
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let rest = self.all.get(self.at..).unwrap_or_default();
         let Some(array) = rest.first_chunk::<N>() else {
-            return Err(self.error(
-                field,
-                Problem::TooShort {
-                    needed: N,
-                    left: rest.len(),
-                },
-            ));
+            return Err(self.error(field, Problem::TooShort { needed: N, left: rest.len() }));
         };
         self.at = self.at.saturating_add(N);
         Ok(*array)
     }
 
     fn error(&self, field: &'static str, problem: Problem) -> DecodeError {
-        DecodeError {
-            message: self.message,
-            field,
-            offset: self.at,
-            problem,
-        }
+        DecodeError { message: self.message, field, offset: self.at, problem }
     }
 }

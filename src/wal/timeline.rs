@@ -26,10 +26,7 @@ impl Timelines {
     /// A server that knows of no earlier timeline.
     #[must_use]
     pub const fn only(current: u32) -> Self {
-        Self {
-            current,
-            ended: Vec::new(),
-        }
+        Self { current, ended: Vec::new() }
     }
 
     /// Reads the history file of timeline `current`. Empty lines and comments (`#`) are passed over.
@@ -47,10 +44,7 @@ impl Timelines {
             let number = fields.next().and_then(|field| field.parse().ok());
             let end = fields.next().and_then(|field| field.parse().ok());
             let (Some(number), Some(end)) = (number, end) else {
-                return Err(TimelineHistoryError {
-                    line: index.saturating_add(1),
-                    text: line.to_owned(),
-                });
+                return Err(TimelineHistoryError { line: index.saturating_add(1), text: line.to_owned() });
             };
             ended.push((number, end));
         }
@@ -60,10 +54,7 @@ impl Timelines {
     /// The timeline on which the record at `position` was written.
     #[must_use]
     pub fn of(&self, position: Lsn) -> u32 {
-        self.ended
-            .iter()
-            .find(|(_, end)| position < *end)
-            .map_or(self.current, |(number, _)| *number)
+        self.ended.iter().find(|(_, end)| position < *end).map_or(self.current, |(number, _)| *number)
     }
 }
 

@@ -43,14 +43,8 @@ mod tests {
 
     #[test]
     fn converts_between_the_epochs() {
-        assert_eq!(
-            PgTimestamp::from_micros(0).unix_millis(),
-            UnixMillis(946_684_800_000)
-        );
-        assert_eq!(
-            PgTimestamp::from_micros(-1).unix_millis(),
-            UnixMillis(946_684_799_999)
-        );
+        assert_eq!(PgTimestamp::from_micros(0).unix_millis(), UnixMillis(946_684_800_000));
+        assert_eq!(PgTimestamp::from_micros(-1).unix_millis(), UnixMillis(946_684_799_999));
         assert_eq!(PgTimestamp::from_unix_micros(1_999).unix_millis(), UnixMillis(1));
         assert_eq!(PgTimestamp::from_unix_micros(-1).unix_millis(), UnixMillis(-1));
     }

@@ -8,6 +8,10 @@
     reason = "a test fails by panicking, in its helper functions as well"
 )]
 
+mod fixture;
+mod kafka;
+mod main_job;
 mod postgres_connection;
 mod postgres_login;
 mod servers;
+mod writers;

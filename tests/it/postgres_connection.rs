@@ -40,15 +40,7 @@ async fn next_message(connection: &mut Connection, kind: u8) -> Bytes {
 
 fn status_update(position: Lsn) -> Vec<u8> {
     let position = position.as_u64().to_be_bytes();
-    [
-        &b"r"[..],
-        &position,
-        &position,
-        &position,
-        &0_u64.to_be_bytes(),
-        &[0],
-    ]
-    .concat()
+    [&b"r"[..], &position, &position, &position, &0_u64.to_be_bytes(), &[0]].concat()
 }
 
 /// A database with a table, its publication, and a connection that streams from a new slot.
@@ -60,33 +52,19 @@ async fn streaming(options: &str) -> (Database, Connection) {
     let created = connection.create_slot(&database.name, true).await.unwrap();
     assert_eq!(created.name, database.name);
     assert!(created.consistent_point > Lsn::ZERO);
-    connection
-        .start_replication(&database.name, &["the 'odd', \"name"])
-        .await
-        .unwrap();
+    connection.start_replication(&database.name, &["the 'odd', \"name"]).await.unwrap();
     (database, connection)
 }
 
 async fn confirmed(database: &Database) -> Lsn {
     let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
-    database
-        .client
-        .query_one(sql, &[&database.name])
-        .await
-        .unwrap()
-        .get::<_, String>(0)
-        .parse()
-        .unwrap()
+    database.client.query_one(sql, &[&database.name]).await.unwrap().get::<_, String>(0).parse().unwrap()
 }
 
 #[tokio::test]
 async fn an_insert_arrives_and_a_status_update_moves_the_slot() {
     let (database, mut connection) = streaming("").await;
-    database
-        .client
-        .batch_execute("INSERT INTO outbox VALUES (1, 'hello')")
-        .await
-        .unwrap();
+    database.client.batch_execute("INSERT INTO outbox VALUES (1, 'hello')").await.unwrap();
     let insert = next_message(&mut connection, b'I').await;
     assert!(insert.windows(5).any(|window| window == b"hello"));
     let commit = next_message(&mut connection, b'C').await;
@@ -95,15 +73,8 @@ async fn an_insert_arrives_and_a_status_update_moves_the_slot() {
 
     connection.queue_copy_data(&status_update(end));
     connection.queue_copy_done();
-    assert!(
-        connection.finish(LONG).await,
-        "the server answers CopyDone with CopyDone"
-    );
-    assert_eq!(
-        confirmed(&database).await,
-        end,
-        "the last update before CopyDone counts"
-    );
+    assert!(connection.finish(LONG).await, "the server answers CopyDone with CopyDone");
+    assert_eq!(confirmed(&database).await, end, "the last update before CopyDone counts");
     database.drop().await;
 }
 
@@ -131,10 +102,7 @@ async fn a_terminated_walsender_says_why_with_every_field() {
     let (database, mut connection) = streaming("").await;
     let busy = async {
         let mut second = Connection::connect(&database.info()).await.unwrap();
-        second
-            .start_replication(&database.name, &["any"])
-            .await
-            .unwrap_err()
+        second.start_replication(&database.name, &["any"]).await.unwrap_err()
     };
     let busy = busy.await;
     assert_eq!(
@@ -153,14 +121,8 @@ async fn a_terminated_walsender_says_why_with_every_field() {
         }
     };
     let server = error.server().unwrap_or_else(|| panic!("{error}"));
-    assert_eq!(
-        (server.severity.as_str(), server.code.as_str()),
-        ("FATAL", "57P01")
-    );
-    assert_eq!(
-        server.message,
-        "terminating connection due to administrator command"
-    );
+    assert_eq!((server.severity.as_str(), server.code.as_str()), ("FATAL", "57P01"));
+    assert_eq!(server.message, "terminating connection due to administrator command");
     assert!(server.file.is_some() && server.line.is_some() && server.routine.is_some());
     assert_eq!(error.disposition(), Disposition::Retry);
     drop(connection);
@@ -170,22 +132,11 @@ async fn a_terminated_walsender_says_why_with_every_field() {
 #[tokio::test]
 async fn an_absent_publication_is_told_by_an_error_or_from_18_on_by_a_notice() {
     let database = Database::create("").await;
-    database
-        .client
-        .batch_execute("CREATE TABLE outbox (id int)")
-        .await
-        .unwrap();
+    database.client.batch_execute("CREATE TABLE outbox (id int)").await.unwrap();
     let mut connection = Connection::connect(&database.info()).await.unwrap();
     connection.create_slot(&database.name, false).await.unwrap();
-    connection
-        .start_replication(&database.name, &["absent"])
-        .await
-        .unwrap();
-    database
-        .client
-        .batch_execute("INSERT INTO outbox VALUES (1)")
-        .await
-        .unwrap();
+    connection.start_replication(&database.name, &["absent"]).await.unwrap();
+    database.client.batch_execute("INSERT INTO outbox VALUES (1)").await.unwrap();
     let told = loop {
         match next(&mut connection).await {
             Ok(Frame::CopyData(_)) => {}
@@ -193,10 +144,7 @@ async fn an_absent_publication_is_told_by_an_error_or_from_18_on_by_a_notice() {
         }
     };
     if connection.server().major >= 18 {
-        assert!(
-            matches!(&told, Ok(Frame::Notice(notice)) if notice.code == "55000"),
-            "{told:?}"
-        );
+        assert!(matches!(&told, Ok(Frame::Notice(notice)) if notice.code == "55000"), "{told:?}");
     } else {
         let error = told.unwrap_err();
         assert_eq!(
@@ -213,14 +161,7 @@ async fn a_failover_slot_is_made_where_the_server_can() {
     let (database, connection) = streaming("").await;
     if connection.server().major >= 17 {
         let sql = "SELECT failover FROM pg_replication_slots WHERE slot_name = $1";
-        assert!(
-            database
-                .client
-                .query_one(sql, &[&database.name])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-        );
+        assert!(database.client.query_one(sql, &[&database.name]).await.unwrap().get::<_, bool>(0));
     }
     drop(connection);
     database.drop().await;
@@ -244,11 +185,7 @@ async fn a_database_in_another_encoding_gives_utf_8() {
     for (encoding, text) in [("EUC_KR", "주문 접수"), ("LATIN1", "Größe é")] {
         let options = format!("TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
         let (database, mut connection) = streaming(&options).await;
-        database
-            .client
-            .execute("INSERT INTO outbox VALUES (1, $1)", &[&text])
-            .await
-            .unwrap();
+        database.client.execute("INSERT INTO outbox VALUES (1, $1)", &[&text]).await.unwrap();
         let insert = next_message(&mut connection, b'I').await;
         assert!(insert.ends_with(text.as_bytes()), "{encoding}");
         drop(connection);
@@ -259,25 +196,13 @@ async fn a_database_in_another_encoding_gives_utf_8() {
 #[tokio::test]
 async fn a_control_connection_error_keeps_what_the_server_said() {
     let database = Database::create("").await;
-    let cause = database
-        .client
-        .batch_execute("SELECT * FROM nothing_here")
-        .await
-        .unwrap_err();
+    let cause = database.client.batch_execute("SELECT * FROM nothing_here").await.unwrap_err();
     let error = Error::from_control("look at the catalog", cause);
     let server = error.server().unwrap();
     assert_eq!((server.code.as_str(), server.position), ("42P01", Some(15)));
-    assert!(
-        error
-            .to_string()
-            .starts_with("look at the catalog: ERROR 42P01: relation \"nothing_here\"")
-    );
+    assert!(error.to_string().starts_with("look at the catalog: ERROR 42P01: relation \"nothing_here\""));
     assert!(server.file.is_some() && server.routine.is_some());
-    database
-        .client
-        .batch_execute("SELECT pg_terminate_backend(pg_backend_pid())")
-        .await
-        .unwrap_err();
+    database.client.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").await.unwrap_err();
     let gone = database.client.batch_execute("SELECT 1").await.unwrap_err();
     assert_eq!(Error::from_control("ask", gone).disposition(), Disposition::Retry);
     database.drop().await;

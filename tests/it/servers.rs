@@ -51,26 +51,13 @@ impl Database {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let server = client(&superuser()).await;
-        server
-            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
-            .await
-            .unwrap();
-        Self {
-            client: client(&ConnInfo {
-                dbname: name.clone(),
-                ..superuser()
-            })
-            .await,
-            name,
-        }
+        server.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.unwrap();
+        Self { client: client(&ConnInfo { dbname: name.clone(), ..superuser() }).await, name }
     }
 
     /// How the superuser reaches it.
     pub(crate) fn info(&self) -> ConnInfo {
-        ConnInfo {
-            dbname: self.name.clone(),
-            ..superuser()
-        }
+        ConnInfo { dbname: self.name.clone(), ..superuser() }
     }
 
     /// Removes it with its slots, after a test that went well; a failed one leaves them to be looked at.
@@ -78,16 +65,10 @@ impl Database {
         let server = client(&superuser()).await;
         let terminate =
             "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE database = $1";
-        server
-            .query(&format!("{terminate} AND active"), &[&self.name])
-            .await
-            .unwrap();
+        server.query(&format!("{terminate} AND active"), &[&self.name]).await.unwrap();
         let slots =
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1";
         server.query(slots, &[&self.name]).await.unwrap();
-        server
-            .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
-            .await
-            .unwrap();
+        server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.unwrap();
     }
 }

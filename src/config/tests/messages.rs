@@ -271,3 +271,24 @@ fn a_file_that_cannot_be_used_is_told_with_what_the_environment_has_wrong() {
       /nowhere/relay.toml: cannot be read: No such file or directory (os error 2)
     ");
 }
+
+#[test]
+fn a_connection_string_is_looked_at_but_not_shown() {
+    let told = |url: &str| {
+        problems_of_all(&format!("postgres.url = \"{url}\"\nkafka.bootstrap.servers = \"k:1\""), &[], &[])
+    };
+    insta::assert_snapshot!(told("postgres://relay:hunter2@db/shop?sslmod=disable"), @r#"
+    1 problem in the configuration
+
+      postgres.url (relay.toml, line 1): connection string: unknown parameter "sslmod"
+        hint: did you mean "sslmode"?
+    "#);
+    insta::assert_snapshot!(told("postgres://:hunter2@db/shop"), @"
+    1 problem in the configuration
+
+      postgres.url (relay.toml, line 1): connection string: it names no user, and neither does PGUSER
+    ");
+    // What it leaves open comes from the variables that libpq knows.
+    let toml = "postgres.url = \"dbname=shop\"\nkafka.bootstrap.servers = \"k:1\"";
+    assert!(load_all(toml, &[("PGUSER", "relay"), ("PGHOST", "db")], &[]).is_ok());
+}

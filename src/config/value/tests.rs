@@ -8,10 +8,7 @@ fn word(kind: Kind, text: &str) -> String {
 fn shown(result: Result<Value, Mistake>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
-        Err(Mistake {
-            what,
-            hint: Some(hint),
-        }) => format!("{what} ({hint})"),
+        Err(Mistake { what, hint: Some(hint) }) => format!("{what} ({hint})"),
         Err(Mistake { what, hint: None }) => what,
     }
 }
@@ -22,19 +19,8 @@ fn sizes_have_a_unit() {
     assert_eq!(word(Kind::Size, "1.5 GiB"), "Size(1610612736)");
     assert_eq!(word(Kind::Size, "512KiB"), "Size(524288)");
     let wrong = "is not a size (sizes are written like \"16MiB\": a number with KiB, MiB or GiB)";
-    for text in [
-        "",
-        "16",
-        "16MB",
-        "16M",
-        "16mib",
-        "MiB",
-        "-1MiB",
-        "1e3MiB",
-        "0x10MiB",
-        "1MiB 2MiB",
-        "1,5MiB",
-    ] {
+    for text in ["", "16", "16MB", "16M", "16mib", "MiB", "-1MiB", "1e3MiB", "0x10MiB", "1MiB 2MiB", "1,5MiB"]
+    {
         assert_eq!(word(Kind::Size, text), wrong, "{text:?}");
     }
     assert_eq!(word(Kind::Size, "0MiB"), "must be more than nothing");
@@ -49,18 +35,7 @@ fn times_have_units() {
     assert_eq!(word(Kind::Duration, "7d"), "Duration(604800s)");
     assert_eq!(word(Kind::Duration, "50ms"), "Duration(50ms)");
     let wrong = "is not a time (times are written like \"20s\" or \"1h 30m\": numbers with ms, s, m, h or d)";
-    for text in [
-        "",
-        "20",
-        "1M",
-        "2 weeks",
-        "1y",
-        "5us",
-        "-5s",
-        "s",
-        "forever",
-        "99999999999999999999s",
-    ] {
+    for text in ["", "20", "1M", "2 weeks", "1y", "5us", "-5s", "s", "forever", "99999999999999999999s"] {
         assert_eq!(word(Kind::Duration, text), wrong, "{text:?}");
     }
 }
@@ -73,23 +48,14 @@ fn words_are_read_as_the_key_wants_them_but_the_files_types_count() {
     assert_eq!(word(Kind::Integer, "1.5"), "must be a whole number");
     assert_eq!(word(Kind::Text, "5"), "Text(\"5\")");
     let text = |text: &str| Raw::Text(text.to_owned());
-    assert_eq!(
-        shown(Kind::Bool.read(&text("true"))),
-        "must be true or false, not text (remove the quotes)"
-    );
-    assert_eq!(
-        shown(Kind::Integer.read(&text("5"))),
-        "must be a number, not text (remove the quotes)"
-    );
+    assert_eq!(shown(Kind::Bool.read(&text("true"))), "must be true or false, not text (remove the quotes)");
+    assert_eq!(shown(Kind::Integer.read(&text("5"))), "must be a number, not text (remove the quotes)");
     assert_eq!(
         shown(Kind::Text.read(&Raw::Number("5".to_owned()))),
         "must be text, not a number (put it in double quotes)"
     );
     assert_eq!(shown(Kind::Text.read(&Raw::Table)), "must be text, not a table");
-    assert_eq!(
-        shown(Kind::List.read(&text("a"))),
-        "must be a list (put it in brackets: [\"…\"])"
-    );
+    assert_eq!(shown(Kind::List.read(&text("a"))), "must be a list (put it in brackets: [\"…\"])");
     assert_eq!(
         shown(Kind::List.read(&Raw::List(vec![Raw::Bool(true)]))),
         "must be text, not a boolean (put it in double quotes)"
@@ -100,19 +66,13 @@ fn words_are_read_as_the_key_wants_them_but_the_files_types_count() {
 fn lists_are_parted_by_commas_outside_of_quotes() {
     assert_eq!(word(Kind::List, ""), "List([])");
     assert_eq!(word(Kind::List, "a, b,,c "), "List([\"a\", \"b\", \"c\"])");
-    assert_eq!(
-        word(Kind::List, "a.\"x,y\",b"),
-        "List([\"a.\\\"x,y\\\"\", \"b\"])"
-    );
+    assert_eq!(word(Kind::List, "a.\"x,y\",b"), "List([\"a.\\\"x,y\\\"\", \"b\"])");
 }
 
 #[test]
 fn tables_are_known_by_schema_and_name_and_are_all_different() {
     assert!(word(Kind::Tables, "public.outbox,sales.\"Out,box\"").starts_with("Tables("));
-    assert_eq!(
-        word(Kind::Tables, "outbox"),
-        "\"outbox\" has no schema: write schema.table"
-    );
+    assert_eq!(word(Kind::Tables, "outbox"), "\"outbox\" has no schema: write schema.table");
     assert_eq!(word(Kind::Tables, "a.b, A.B"), "a.b is there twice");
     assert_eq!(word(Kind::Tables, ""), "must name at least one table");
 }
@@ -126,25 +86,13 @@ fn slots_have_the_names_that_postgres_allows() {
     );
     assert_eq!(word(Kind::Slot, ""), "must not be empty");
     assert!(word(Kind::Slot, &"a".repeat(64)).starts_with("is not the name of a slot"));
-    assert_eq!(
-        word(Kind::Slot, &"a".repeat(63)),
-        format!("Text({:?})", "a".repeat(63))
-    );
-    assert_eq!(
-        word(Kind::Identifier, &"ä".repeat(32)),
-        "has 64 bytes: PostgreSQL's names have at most 63"
-    );
+    assert_eq!(word(Kind::Slot, &"a".repeat(63)), format!("Text({:?})", "a".repeat(63)));
+    assert_eq!(word(Kind::Identifier, &"ä".repeat(32)), "has 64 bytes: PostgreSQL's names have at most 63");
 }
 
 #[test]
 fn addresses_are_a_host_and_a_port() {
-    for text in [
-        "",
-        "127.0.0.1:9464",
-        "[::1]:9464",
-        "localhost:9464",
-        "relay-0.svc:80",
-    ] {
+    for text in ["", "127.0.0.1:9464", "[::1]:9464", "localhost:9464", "relay-0.svc:80"] {
         assert_eq!(word(Kind::Address, text), format!("Text({text:?})"));
     }
     assert_eq!(
@@ -168,13 +116,7 @@ fn addresses_are_a_host_and_a_port() {
 
 #[test]
 fn a_topic_can_be_one() {
-    for text in [
-        "outbox.event.{aggregate_type}",
-        "{a}{b}",
-        "orders",
-        "{a}.",
-        "a_b-c.d",
-    ] {
+    for text in ["outbox.event.{aggregate_type}", "{a}{b}", "orders", "{a}.", "a_b-c.d"] {
         assert!(word(Kind::Topic, text).starts_with("Template("), "{text:?}");
     }
     assert_eq!(
@@ -211,12 +153,6 @@ fn properties_may_be_numbers_and_booleans() {
 fn what_is_shown_of_a_value_fits_a_line() {
     let shown = |raw: Raw| raw.shown().unwrap();
     assert_eq!(shown(Raw::Word("a\nb".to_owned())), "\"a\\nb\"");
-    assert_eq!(
-        shown(Raw::List(vec![Raw::Bool(true), Raw::Number("1".to_owned())])),
-        "[true, 1]"
-    );
-    assert_eq!(
-        shown(Raw::Text("é".repeat(200))),
-        format!("\"{}\"…", "é".repeat(80))
-    );
+    assert_eq!(shown(Raw::List(vec![Raw::Bool(true), Raw::Number("1".to_owned())])), "[true, 1]");
+    assert_eq!(shown(Raw::Text("é".repeat(200))), format!("\"{}\"…", "é".repeat(80)));
 }

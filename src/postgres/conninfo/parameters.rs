@@ -33,11 +33,7 @@ const KNOWN: &[(&str, &str, Support)] = &[
     ("password", "PGPASSWORD", Free),
     ("passfile", "PGPASSFILE", Free),
     ("require_auth", "PGREQUIREAUTH", No),
-    (
-        "channel_binding",
-        "PGCHANNELBINDING",
-        Choice(&["disable", "prefer"], &["require"]),
-    ),
+    ("channel_binding", "PGCHANNELBINDING", Choice(&["disable", "prefer"], &["require"])),
     ("connect_timeout", "PGCONNECT_TIMEOUT", Free),
     ("client_encoding", "", No),
     ("options", "PGOPTIONS", Free),
@@ -49,18 +45,11 @@ const KNOWN: &[(&str, &str, Support)] = &[
     ("keepalives_count", "", Free),
     ("tcp_user_timeout", "", Free),
     ("replication", "", No),
-    (
-        "gssencmode",
-        "PGGSSENCMODE",
-        Choice(&["disable", "prefer"], &["require"]),
-    ),
+    ("gssencmode", "PGGSSENCMODE", Choice(&["disable", "prefer"], &["require"])),
     (
         "sslmode",
         "PGSSLMODE",
-        Choice(
-            &["disable", "allow", "prefer"],
-            &["require", "verify-ca", "verify-full"],
-        ),
+        Choice(&["disable", "allow", "prefer"], &["require", "verify-ca", "verify-full"]),
     ),
     ("sslnegotiation", "", No),
     ("sslcompression", "", No),
@@ -93,16 +82,9 @@ const KNOWN: &[(&str, &str, Support)] = &[
     (
         "target_session_attrs",
         "PGTARGETSESSIONATTRS",
-        Choice(
-            &["any", "read-write", "primary"],
-            &["read-only", "standby", "prefer-standby"],
-        ),
+        Choice(&["any", "read-write", "primary"], &["read-only", "standby", "prefer-standby"]),
     ),
-    (
-        "load_balance_hosts",
-        "PGLOADBALANCEHOSTS",
-        Choice(&["disable"], &["random"]),
-    ),
+    ("load_balance_hosts", "PGLOADBALANCEHOSTS", Choice(&["disable"], &["random"])),
 ];
 
 /// How alike two names must be to be taken for a slip of the fingers.
@@ -120,11 +102,8 @@ impl Resolved {
         }
         let mut values = Vec::new();
         for &(name, variable, support) in KNOWN {
-            let from_string = given
-                .iter()
-                .rev()
-                .find(|(given, _)| given == name)
-                .map(|(_, value)| value.clone());
+            let from_string =
+                given.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.clone());
             let (value, origin) = match from_string {
                 Some(value) => (value, name.to_owned()),
                 None if variable.is_empty() => continue,
@@ -143,21 +122,15 @@ impl Resolved {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        self.values
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value.clone())
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
     }
 
     pub(super) fn integer(&self, name: &str) -> Result<Option<u32>, ConnInfoError> {
         let parse = |text: String| text.trim().parse();
-        self.get(name)
-            .map(parse)
-            .transpose()
-            .map_err(|_| ConnInfoError::Invalid {
-                parameter: name.to_owned(),
-                problem: "expected a whole number, not negative".to_owned(),
-            })
+        self.get(name).map(parse).transpose().map_err(|_| ConnInfoError::Invalid {
+            parameter: name.to_owned(),
+            problem: "expected a whole number, not negative".to_owned(),
+        })
     }
 
     /// A number of seconds; 0 is the operating system's default.
@@ -196,10 +169,6 @@ fn unknown(name: &str, number: usize, given: &Parameters) -> ConnInfoError {
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known);
     let showable = nearest.is_some() || !given.iter().any(|(name, _)| name == "password");
-    let name = if showable {
-        name.to_owned()
-    } else {
-        format!("(item {number})")
-    };
+    let name = if showable { name.to_owned() } else { format!("(item {number})") };
     ConnInfoError::Unknown { name, nearest }
 }

@@ -38,9 +38,7 @@ pub(super) fn find(content: &str, host: &Host, database: &str, user: &str) -> Op
     let name = match &host.address {
         Address::Tcp(name) => name.clone(),
         Address::Unix(dir)
-            if DEFAULT_SOCKET_DIRS
-                .iter()
-                .any(|default| dir.as_path() == Path::new(default)) =>
+            if DEFAULT_SOCKET_DIRS.iter().any(|default| dir.as_path() == Path::new(default)) =>
         {
             "localhost".to_owned()
         }
@@ -48,18 +46,11 @@ pub(super) fn find(content: &str, host: &Host, database: &str, user: &str) -> Op
     };
     let port = host.port.to_string();
     let wanted = [name.as_str(), port.as_str(), database, user];
-    content
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .find_map(|line| {
-            let password = wanted.into_iter().try_fold(line, after_field)?;
-            let (password, _) = field(password);
-            if password.is_empty() {
-                None
-            } else {
-                Some(Secret::new(password))
-            }
-        })
+    content.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let password = wanted.into_iter().try_fold(line, after_field)?;
+        let (password, _) = field(password);
+        if password.is_empty() { None } else { Some(Secret::new(password)) }
+    })
 }
 
 /// What follows the first field of `line`, if that field is `wanted` or the wildcard.

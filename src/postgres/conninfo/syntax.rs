@@ -15,9 +15,7 @@ pub(super) fn parameters(text: &str) -> Result<Parameters, ConnInfoError> {
     if text.contains('\0') {
         return Err(ConnInfoError::Syntax("it contains a NUL character".to_owned()));
     }
-    let url = ["postgresql://", "postgres://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
+    let url = ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     match url {
         Some(rest) => from_url(rest),
         None => from_words(text),
@@ -31,10 +29,7 @@ pub(super) fn parameters(text: &str) -> Result<Parameters, ConnInfoError> {
 fn from_url(rest: &str) -> Result<Parameters, ConnInfoError> {
     let (rest, query) = split_at_char(rest, '?');
     let (authority, database) = split_at_char(rest, '/');
-    let in_tail = [database, query]
-        .into_iter()
-        .flatten()
-        .any(|part| part.contains('@'));
+    let in_tail = [database, query].into_iter().flatten().any(|part| part.contains('@'));
     if in_tail || authority.matches('@').count() > 1 {
         return Err(ConnInfoError::Syntax(
             "an \"@\" in an unexpected place: in a user name, a password or a value, / ? : @ and % are written \
@@ -59,9 +54,7 @@ fn from_url(rest: &str) -> Result<Parameters, ConnInfoError> {
     for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
         let number = index + 1;
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(ConnInfoError::Syntax(format!(
-                "parameter {number} after the \"?\" has no \"=\""
-            )));
+            return Err(ConnInfoError::Syntax(format!("parameter {number} after the \"?\" has no \"=\"")));
         };
         let name = decoded(name, "the name of a parameter")?;
         let value = decoded(value, "the value of a parameter")?;
@@ -82,10 +75,7 @@ fn push_hosts(found: &mut Parameters, text: &str) -> Result<(), ConnInfoError> {
     for (index, item) in text.split(',').enumerate() {
         let (host, port) = if let Some(bracketed) = item.strip_prefix('[') {
             let Some((address, after)) = bracketed.split_once(']') else {
-                return Err(ConnInfoError::Syntax(format!(
-                    "host {} has a \"[\" without \"]\"",
-                    index + 1
-                )));
+                return Err(ConnInfoError::Syntax(format!("host {} has a \"[\" without \"]\"", index + 1)));
             };
             match after.strip_prefix(':') {
                 Some(port) => (address, port),
@@ -140,9 +130,7 @@ fn decoded(text: &str, what: &str) -> Result<String, ConnInfoError> {
     match percent_decode_str(text).decode_utf8() {
         Ok(value) if !value.contains('\0') => Ok(value.into_owned()),
         Ok(_) => Err(ConnInfoError::Syntax(format!("{what} contains %00"))),
-        Err(_) => Err(ConnInfoError::Syntax(format!(
-            "{what} is not UTF-8 after percent-decoding"
-        ))),
+        Err(_) => Err(ConnInfoError::Syntax(format!("{what} is not UTF-8 after percent-decoding"))),
     }
 }
 
@@ -152,9 +140,7 @@ fn from_words(text: &str) -> Result<Parameters, ConnInfoError> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let number = found.len() + 1;
-        let end = rest
-            .find(|c: char| c == '=' || c.is_ascii_whitespace())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
         let Some(after) = after.trim_start().strip_prefix('=') else {
             return Err(ConnInfoError::Syntax(format!(
@@ -170,9 +156,7 @@ fn from_words(text: &str) -> Result<Parameters, ConnInfoError> {
         rest = match after {
             Some(after) => after.trim_start(),
             None if rest_is_quoted(rest, end) => {
-                return Err(ConnInfoError::Syntax(format!(
-                    "the quoted value of item {number} has no end"
-                )));
+                return Err(ConnInfoError::Syntax(format!("the quoted value of item {number} has no end")));
             }
             None => "",
         };
@@ -182,12 +166,7 @@ fn from_words(text: &str) -> Result<Parameters, ConnInfoError> {
 }
 
 fn rest_is_quoted(item: &str, name_length: usize) -> bool {
-    let value = item
-        .get(name_length..)
-        .unwrap_or("")
-        .trim_start()
-        .trim_start_matches('=')
-        .trim_start();
+    let value = item.get(name_length..).unwrap_or("").trim_start().trim_start_matches('=').trim_start();
     value.starts_with('\'')
 }
 

@@ -6,10 +6,7 @@ fn parse_in(
     passfile: Option<&str>,
 ) -> Result<ConnInfo, ConnInfoError> {
     let lookup = |name: &str| {
-        environment
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| (*value).to_owned())
+        environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     };
     ConnInfo::parse(text, &lookup, &|_| passfile.map(str::to_owned))
 }
@@ -23,11 +20,7 @@ fn error(text: &str) -> String {
 }
 
 fn hosts(info: &ConnInfo) -> String {
-    info.hosts
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
+    info.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn password(info: &ConnInfo) -> Option<&str> {
@@ -50,10 +43,7 @@ fn a_url_with_everything() {
     assert_eq!(info.target_session_attrs, TargetSessionAttrs::ReadWrite);
     let keepalives = info.keepalives.unwrap();
     assert_eq!(keepalives.idle, Some(Duration::from_secs(30)));
-    assert_eq!(
-        (keepalives.interval, keepalives.count),
-        (Some(Duration::from_secs(5)), Some(3))
-    );
+    assert_eq!((keepalives.interval, keepalives.count), (Some(Duration::from_secs(5)), Some(3)));
     assert_eq!(info.tcp_user_timeout, Some(Duration::from_millis(1500)));
 }
 
@@ -70,10 +60,7 @@ fn hosts_are_read_as_libpq_reads_them() {
         ("postgres://u@/db?host=/run/pg&port=6000", "/run/pg/.s.PGSQL.6000"),
         ("postgres://u@h1/db?host=h2", "h2:5432"),
         ("host=h1,h2 port=6000 user=u", "h1:6000 h2:6000"),
-        (
-            "host=h1,,/s port=6000,,6001 user=u",
-            "h1:6000 localhost:5432 /s/.s.PGSQL.6001",
-        ),
+        ("host=h1,,/s port=6000,,6001 user=u", "h1:6000 localhost:5432 /s/.s.PGSQL.6001"),
         ("user=u", "localhost:5432"),
     ] {
         assert_eq!(hosts(&parse(text)), expected, "{text}");
@@ -108,16 +95,8 @@ fn what_is_left_open_comes_from_the_environment() {
     assert_eq!(password(&info), Some("s3cret"));
     let info = parse_in("postgres://me:mine@h:1/db", &environment, None).unwrap();
     assert_eq!((hosts(&info).as_str(), password(&info)), ("h:1", Some("mine")));
-    assert_eq!(
-        parse_in("host=h", &[("USER", "somebody")], None).unwrap().user,
-        "somebody"
-    );
-    assert!(
-        parse_in("host=h", &[], None)
-            .unwrap_err()
-            .to_string()
-            .contains("names no user")
-    );
+    assert_eq!(parse_in("host=h", &[("USER", "somebody")], None).unwrap().user, "somebody");
+    assert!(parse_in("host=h", &[], None).unwrap_err().to_string().contains("names no user"));
     let refused = parse_in("user=u", &[("PGSSLMODE", "require")], None).unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -133,36 +112,18 @@ fn what_does_not_work_yet_is_refused() {
         ("postgres://h/db?ssl=true", "sslmode=require is not supported yet"),
         ("sslrootcert=/ca.pem", "sslrootcert is not supported yet"),
         ("sslcert=/c.pem", "sslcert is not supported yet"),
-        (
-            "target_session_attrs=standby",
-            "target_session_attrs=standby is not supported yet",
-        ),
-        (
-            "channel_binding=require",
-            "channel_binding=require is not supported yet",
-        ),
+        ("target_session_attrs=standby", "target_session_attrs=standby is not supported yet"),
+        ("channel_binding=require", "channel_binding=require is not supported yet"),
         ("hostaddr=10.0.0.1", "hostaddr is not supported yet"),
         ("service=x", "service is not supported yet"),
-        (
-            "host=@abstract",
-            "abstract namespace (host=@…) is not supported yet",
-        ),
-        (
-            "sslmode=sometimes",
-            "sslmode: expected one of disable, allow, prefer, require",
-        ),
+        ("host=@abstract", "abstract namespace (host=@…) is not supported yet"),
+        ("sslmode=sometimes", "sslmode: expected one of disable, allow, prefer, require"),
         ("replication=true", "replication: the relay sets it itself"),
         ("connect_timeout=soon", "connect_timeout: expected a whole number"),
         ("port=0", "host 1 is not a number from 1 to 65535"),
         ("port=65536", "host 1 is not a number from 1 to 65535"),
-        (
-            "aplication_name=x",
-            "\"aplication_name\"\n\nhint: did you mean \"application_name\"?",
-        ),
-        (
-            "postgres://h/db?sslmod=disable",
-            "hint: did you mean \"sslmode\"?",
-        ),
+        ("aplication_name=x", "\"aplication_name\"\n\nhint: did you mean \"application_name\"?"),
+        ("postgres://h/db?sslmod=disable", "hint: did you mean \"sslmode\"?"),
         ("postgres://h/db?schema=public", "unknown parameter \"schema\""),
         ("postgres://h/db?x", "parameter 1 after the \"?\" has no \"=\""),
         ("postgres://h%zz/db", "two hexadecimal digits"),
@@ -175,9 +136,7 @@ fn what_does_not_work_yet_is_refused() {
         assert!(error.contains(expected), "{text}: {error}");
     }
     assert!(
-        parse("user=u sslmode=disable gssencmode=prefer load_balance_hosts=disable")
-            .keepalives
-            .is_some()
+        parse("user=u sslmode=disable gssencmode=prefer load_balance_hosts=disable").keepalives.is_some()
     );
     assert!(parse("user=u keepalives=0").keepalives.is_none());
     assert_eq!(parse("user=u connect_timeout=0").connect_timeout, None);
@@ -203,10 +162,7 @@ fn no_piece_of_a_password_is_ever_printed() {
         "password=hunter2",
     ] {
         let error = parse_in(text, &[], None).unwrap_err();
-        assert!(
-            !format!("{error} {error:?}").contains("hunter"),
-            "{text}: {error}"
-        );
+        assert!(!format!("{error} {error:?}").contains("hunter"), "{text}: {error}");
     }
     let info = parse_in("user=u password=hunter2", &[], None).unwrap();
     assert!(!format!("{info:?} {:?}", info.control_config()).contains("hunter2"));
@@ -249,29 +205,14 @@ fn the_password_file_is_read_as_libpq_reads_it() {
 #[test]
 fn each_host_has_its_own_password_from_the_file() {
     // Without PGPASSFILE and HOME there is no file to look for.
-    assert_eq!(
-        password(&parse_in("user=x", &[], Some("*:*:*:*:any")).unwrap()),
-        None
-    );
+    assert_eq!(password(&parse_in("user=x", &[], Some("*:*:*:*:any")).unwrap()), None);
     let environment = [("HOME", "/home/x")];
-    let info = parse_in(
-        "host=h1,h2 user=x",
-        &environment,
-        Some("h1:*:*:*:one\nh2:*:*:*:two"),
-    )
-    .unwrap();
-    let passwords: Vec<_> = info
-        .hosts
-        .iter()
-        .map(|host| host.password.as_ref().unwrap().reveal())
-        .collect();
+    let info = parse_in("host=h1,h2 user=x", &environment, Some("h1:*:*:*:one\nh2:*:*:*:two")).unwrap();
+    let passwords: Vec<_> = info.hosts.iter().map(|host| host.password.as_ref().unwrap().reveal()).collect();
     assert_eq!(passwords, ["one", "two"]);
     let second = info.at(&info.hosts[1]).control_config();
     assert_eq!(second.get_password(), Some(&b"two"[..]));
-    assert_eq!(
-        second.get_hosts(),
-        [tokio_postgres::config::Host::Tcp("h2".to_owned())]
-    );
+    assert_eq!(second.get_hosts(), [tokio_postgres::config::Host::Tcp("h2".to_owned())]);
 }
 
 #[test]
@@ -304,13 +245,7 @@ fn the_control_connection_gets_the_same() {
     let config = info.control_config();
     assert_eq!(config.get_ports(), [1, 2]);
     assert_eq!((config.get_user(), config.get_dbname()), (Some("u"), Some("d")));
-    assert_eq!(
-        (config.get_password(), config.get_options()),
-        (Some(&b"p"[..]), Some("-cx=y"))
-    );
-    assert_eq!(
-        (config.get_application_name(), config.get_keepalives_retries()),
-        (Some("a"), Some(4))
-    );
+    assert_eq!((config.get_password(), config.get_options()), (Some(&b"p"[..]), Some("-cx=y")));
+    assert_eq!((config.get_application_name(), config.get_keepalives_retries()), (Some("a"), Some(4)));
     assert_eq!(config.get_hosts().len(), 2);
 }

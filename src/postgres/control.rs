@@ -1,0 +1,249 @@
+//! The control connection: an ordinary session beside the replication connection, for what the catalog knows.
+//!
+//! The replication connection can do nothing else while it streams. Positions that are read here are for display, with
+//! one exception: the slot's `confirmed_flush_lsn`, read while the session owns the slot, is what it has confirmed
+//! already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls, Row};
+
+use super::conninfo::ConnInfo;
+use super::error::Error;
+use crate::lsn::Lsn;
+use crate::outbox::TableName;
+use crate::wal::pgoutput::RelationId;
+
+/// A control connection. Its queries may run while the session does other things.
+pub struct Control {
+    client: Arc<Client>,
+    connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+/// The handle for queries; it outlives no [`Control`], but may be moved into a future of its own.
+#[derive(Clone)]
+pub struct Catalog(Arc<Client>);
+
+/// A replication slot, as `pg_replication_slots` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its output plugin; `None` for a physical slot.
+    pub plugin: Option<String>,
+    /// Its database; `None` for a physical slot.
+    pub database: Option<String>,
+    /// The walsender that uses it.
+    pub active_pid: Option<i32>,
+    /// What it was told last.
+    pub confirmed_flush: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// Where decoding would start again.
+    pub restart: Option<Lsn>,
+    /// WAL between there and the server's present position.
+    pub retained_bytes: Option<i64>,
+}
+
+/// A publication, as the catalog has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Whether it publishes INSERTs.
+    pub inserts: bool,
+    /// Its tables; with `publish_via_partition_root`, the roots.
+    pub tables: Vec<TableName>,
+}
+
+/// A transaction that keeps a new slot waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// The backend's process id.
+    pub pid: i32,
+    /// How long it has been open; `None` where the role may not see it.
+    pub age: Option<Duration>,
+}
+
+impl Control {
+    /// Connects to the first host of `info` that can be had; also gives `info` for that host alone, so that the
+    /// replication connection goes to the same server.
+    ///
+    /// # Errors
+    /// The last host's error, if none can be had.
+    pub async fn connect(info: &ConnInfo) -> Result<(Self, ConnInfo), Error> {
+        let mut errors = Vec::new();
+        for host in &info.hosts {
+            let info = info.at(host);
+            match info.control_config().connect(NoTls).await {
+                Ok((client, connection)) => {
+                    let connection = tokio::spawn(connection);
+                    return Ok((Self { client: Arc::new(client), connection }, info));
+                }
+                Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
+            }
+        }
+        match errors.pop() {
+            Some(error) if errors.is_empty() => Err(error),
+            last => Err(Error::NoHost(errors.into_iter().chain(last).collect())),
+        }
+    }
+
+    /// A handle for queries.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        Catalog(Arc::clone(&self.client))
+    }
+
+    /// Waits for the connection's end, and tells it.
+    ///
+    /// # Cancel safety
+    /// It may be polled, left, and polled again until it has returned once.
+    pub async fn ended(&mut self) -> Error {
+        match (&mut self.connection).await {
+            Ok(Err(error)) => Error::from_control("control connection", error),
+            Ok(Ok(())) | Err(_) => Error::Closed { action: "control connection".into() },
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Catalog {
+    /// `wal_sender_timeout`; zero: none.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn wal_sender_timeout(&self) -> Result<Duration, Error> {
+        let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'";
+        let rows = self.query("read wal_sender_timeout", sql, &[]).await?;
+        let millis: i64 =
+            rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(wrong("read wal_sender_timeout"))?;
+        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+    }
+
+    /// The database this session is in.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn database(&self) -> Result<String, Error> {
+        let rows = self.query("read the database's name", "SELECT current_database()::text", &[]).await?;
+        rows.first()
+            .map_or(Ok(String::new()), |row| row.try_get(0))
+            .map_err(wrong("read the database's name"))
+    }
+
+    /// The slot `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn slot(&self, name: &str) -> Result<Option<Slot>, Error> {
+        const ACTION: &str = "look at the replication slot";
+        let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn::text, wal_status, \
+                          restart_lsn::text, \
+                          pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                                               ELSE pg_current_wal_lsn() END, restart_lsn)::int8 \
+                     FROM pg_replication_slots WHERE slot_name = $1::text::name";
+        let rows = self.query(ACTION, sql, &[&name]).await?;
+        rows.first().map(slot).transpose().map_err(wrong(ACTION))
+    }
+
+    /// The publication `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn publication(&self, name: &str) -> Result<Option<Publication>, Error> {
+        const ACTION: &str = "look at the publication";
+        let sql = "SELECT p.pubinsert, t.schemaname::text, t.tablename::text \
+                     FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname \
+                    WHERE p.pubname = $1::text::name";
+        let rows = self.query(ACTION, sql, &[&name]).await?;
+        publication(&rows).map_err(wrong(ACTION))
+    }
+
+    /// The object id of `table`; `None` if there is no such table.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn table(&self, table: &TableName) -> Result<Option<RelationId>, Error> {
+        const ACTION: &str = "look at the table";
+        let sql = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE n.nspname = $1::text::name AND c.relname = $2::text::name AND c.relkind IN ('r', 'p')";
+        let rows = self.query(ACTION, sql, &[&table.schema, &table.name]).await?;
+        rows.first().map(|row| row.try_get(0).map(RelationId)).transpose().map_err(wrong(ACTION))
+    }
+
+    /// The tables that table `id` is a partition of, and itself; empty if it is not in the catalog any more.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn ancestors(&self, id: RelationId) -> Result<Vec<RelationId>, Error> {
+        const ACTION: &str = "look at the partitions of a table";
+        let sql = "SELECT c.oid FROM pg_class c WHERE c.oid = $1 \
+                   UNION SELECT relid::oid FROM pg_partition_ancestors($1::oid::regclass)";
+        let rows = self.query(ACTION, sql, &[&id.0]).await?;
+        rows.iter().map(|row| row.try_get(0).map(RelationId)).collect::<Result<_, _>>().map_err(wrong(ACTION))
+    }
+
+    /// The transactions that write and are open: a new slot waits for each of them.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn open_transactions(&self) -> Result<Vec<OpenTransaction>, Error> {
+        const ACTION: &str = "look at open transactions";
+        let sql = "SELECT l.pid, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 \
+                     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+                    WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted \
+                    ORDER BY a.xact_start";
+        let rows = self.query(ACTION, sql, &[]).await?;
+        let open = rows.iter().map(|row| {
+            let seconds: Option<f64> = row.try_get(1)?;
+            let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            Ok(OpenTransaction { pid: row.try_get(0)?, age })
+        });
+        open.collect::<Result<_, _>>().map_err(wrong(ACTION))
+    }
+
+    async fn query(
+        &self,
+        action: &'static str,
+        sql: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        self.0.query(sql, parameters).await.map_err(wrong(action))
+    }
+}
+
+fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
+    move |error| Error::from_control(action, error)
+}
+
+fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
+    let lsn = |index: usize| {
+        let text: Option<String> = row.try_get(index)?;
+        Ok(text.and_then(|text| text.parse().ok()))
+    };
+    Ok(Slot {
+        plugin: row.try_get(0)?,
+        database: row.try_get(1)?,
+        active_pid: row.try_get(2)?,
+        confirmed_flush: lsn(3)?,
+        wal_status: row.try_get(4)?,
+        restart: lsn(5)?,
+        retained_bytes: row.try_get(6)?,
+    })
+}
+
+fn publication(rows: &[Row]) -> Result<Option<Publication>, tokio_postgres::Error> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let mut tables = Vec::new();
+    for row in rows {
+        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        tables.extend(schema.zip(name).map(|(schema, name)| TableName { schema, name }));
+    }
+    Ok(Some(Publication { inserts: first.try_get(0)?, tables }))
+}

@@ -1,0 +1,422 @@
+//! One replication session: the task in which all arrows meet.
+//!
+//! WAL comes from the [`Connection`], goes through the [`Relay`], and leaves by the [`Outlet`]; delivery reports come
+//! back the same way and become status updates. There is one task, one `select!`, and no lock. Back-pressure is simply
+//! not to read: while a record is held, the window is full, or an event is rejected, the socket is left alone, and
+//! everything else goes on.
+
+mod control_watch;
+mod error;
+mod outlet;
+mod start;
+mod stop;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::feedback::Feedback;
+use crate::kafka::{self, Verdict};
+use crate::metrics::{Deliveries, Metrics, position};
+use crate::outbox::{Rejection, TableError};
+use crate::postgres::connection::{Connection, Frame};
+use crate::postgres::conninfo::ConnInfo;
+use crate::relay::{self, Relay, Step, Tally};
+use crate::server_stop::ServerStop;
+use crate::status::{On, State, Status};
+use crate::wal::{PgTimestamp, status_update};
+use control_watch::{ControlWatch, Seen, Unresolved};
+use outlet::Refused;
+
+pub use error::{Error, Setting};
+pub use outlet::Outlet;
+
+/// A session that streams.
+pub struct Session<'a> {
+    config: &'a Config,
+    status: &'a Status,
+    metrics: &'a Metrics,
+    outlet: &'a mut Outlet,
+    deliveries: Deliveries<'a>,
+    connection: Connection,
+    control: ControlWatch,
+    relay: Relay,
+    feedback: Feedback,
+    server_stop: ServerStop,
+    /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
+    /// copy lands after its replay.
+    settling: bool,
+    /// The event that Kafka will never take. Nothing is read any more.
+    rejected: Option<Rejection>,
+    /// A row of a table that is being looked up; it is taken in again after the answer.
+    unresolved: Option<Bytes>,
+    /// Since when Kafka has owed a report, while it owes one.
+    owed_since: Instant,
+    tick: Instant,
+    told: Told,
+}
+
+/// What was already counted or said.
+#[derive(Default)]
+struct Told {
+    tally: Tally,
+    transactions: u64,
+    blocked: Option<ToldBlock>,
+}
+
+/// What keeps events from moving, as it was shown last.
+#[derive(Clone, Copy)]
+struct ToldBlock {
+    on: On,
+    since: Instant,
+    warned: Option<Instant>,
+}
+
+/// Metrics and state are brought up to date this often; a session with nothing to do wakes for nothing else.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Records in flight and no report for this long: Kafka does not answer.
+const KAFKA_SILENCE: Duration = Duration::from_secs(5);
+
+/// What passes sooner is not worth a warning: a producer that has just been made has no connection yet.
+const WORTH_A_WARNING: Duration = Duration::from_secs(1);
+
+/// Nothing is said again before this has passed.
+const REMINDER: Duration = Duration::from_secs(30);
+
+impl<'a> Session<'a> {
+    /// Connects, takes the slot and starts the stream. May be dropped at any time.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn start(
+        config: &'a Config,
+        info: &ConnInfo,
+        outlet: &'a mut Outlet,
+        status: &'a Status,
+        metrics: &'a Metrics,
+    ) -> Result<Self, Error> {
+        let started = start::start(config, info, outlet, status).await?;
+        let now = Instant::now();
+        Ok(Self {
+            settling: outlet.unreported() > 0,
+            config,
+            status,
+            metrics,
+            outlet,
+            deliveries: metrics.deliveries(),
+            connection: started.connection,
+            control: ControlWatch::new(started.control, started.server, started.outboxes, now),
+            relay: started.relay,
+            feedback: Feedback::new(now, started.wal_sender_timeout),
+            server_stop: ServerStop::default(),
+            rejected: None,
+            unresolved: None,
+            owed_since: now,
+            tick: now,
+            told: Told::default(),
+        })
+    }
+
+    /// Streams until `shutdown` becomes true, then drains and says goodbye.
+    ///
+    /// # Errors
+    /// If the session ends for any other reason. What is in flight then stays in the outlet.
+    pub async fn run(mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        let ended = self.stream(shutdown).await;
+        self.outlet.release();
+        match ended {
+            Ok(()) => self.stop().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The loop. Its arms, by priority: the order to stop; delivery reports and held records; feedback and the tick;
+    /// what the catalog says; the socket, which is read only while there is room.
+    async fn stream(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        let mut events = Vec::new();
+        loop {
+            let read = self.may_read();
+            let due = self.feedback.due(self.relay.position()).min(self.tick);
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                offered = self.outlet.wait(&mut events) => self.taken(offered)?,
+                () = tokio::time::sleep_until(due.into()) => {}
+                seen = self.control.wait() => self.seen(seen)?,
+                progress = self.connection.progress(read) => progress?,
+            }
+            self.reports(&mut events)?;
+            self.read_on()?;
+            self.keep_time()?;
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        !self.settling
+            && self.rejected.is_none()
+            && self.unresolved.is_none()
+            && !self.outlet.is_holding()
+            && self.relay.has_room()
+    }
+
+    /// Takes in what has been read, as far as there is room.
+    fn read_on(&mut self) -> Result<(), Error> {
+        while self.may_read() {
+            match self.connection.next_frame()? {
+                None => break,
+                Some(Frame::CopyData(body)) => self.wal(body)?,
+                Some(Frame::Notice(notice)) if notice.code == PREREQUISITE_STATE => {
+                    return Err(Setting::PublicationSkipped(notice).into());
+                }
+                Some(Frame::Notice(notice)) => tracing::warn!("PostgreSQL says: {notice}"),
+                Some(Frame::CopyDone | Frame::CommandComplete) => return Err(Error::StreamEnded),
+            }
+        }
+        Ok(())
+    }
+
+    fn wal(&mut self, body: Bytes) -> Result<(), Error> {
+        match self.relay.wal(body.clone()) {
+            Ok(Step::Nothing) => Ok(()),
+            Ok(Step::Record(record)) => {
+                if self.outlet.unreported() == 0 {
+                    self.owed_since = Instant::now();
+                }
+                let offered = self.outlet.offer(record);
+                self.taken(offered)
+            }
+            Ok(Step::Rejected(rejection)) => {
+                self.reject(rejection);
+                Ok(())
+            }
+            Ok(Step::Keepalive(keepalive)) => {
+                if keepalive.reply_requested {
+                    self.feedback.request();
+                }
+                if self.server_stop.keepalive(keepalive, self.relay.position(), Instant::now()) {
+                    return Err(Error::ServerStopping(
+                        "it asks again and again for what Kafka has not confirmed",
+                    ));
+                }
+                Ok(())
+            }
+            Err(relay::Error::Table(TableError::Unknown { id, table })) => {
+                self.unresolved = Some(body);
+                self.control.resolve(Unresolved { id, table });
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn taken(&mut self, offered: Result<(), Refused>) -> Result<(), Error> {
+        match offered {
+            Ok(()) => Ok(()),
+            Err(Refused::Rejected(rejection)) => {
+                self.reject(rejection);
+                Ok(())
+            }
+            Err(Refused::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    fn reports(&mut self, events: &mut Vec<kafka::Event>) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        for event in events.drain(..) {
+            match event {
+                kafka::Event::Delivered(_) if self.settling => {}
+                kafka::Event::Delivered(token) => {
+                    self.owed_since = Instant::now();
+                    if let Some(sent) = self.relay.confirmed(token) {
+                        self.deliveries.count(&sent.topic, sent.payload_size);
+                        self.metrics.commit_to_delivery.observe(age(sent.committed, now));
+                    }
+                }
+                kafka::Event::Undelivered(undelivered) => match undelivered.verdict() {
+                    Verdict::Rejected(reason) if !self.settling => {
+                        let error = kafka::Error::Undelivered(*undelivered.clone());
+                        let event_id = undelivered.event_id;
+                        self.reject(Rejection { event_id, reason, detail: error.to_string() });
+                    }
+                    // The first report tells why; those of its neighbours follow from it.
+                    _ if self.rejected.is_some() => {}
+                    _ => return Err(kafka::Error::Undelivered(*undelivered).into()),
+                },
+                kafka::Event::Trouble(code, reason) => tracing::debug!(?code, "librdkafka: {reason}"),
+                kafka::Event::Fatal(..) if self.rejected.is_some() => {}
+                kafka::Event::Fatal(code, reason) => return Err(kafka::Error::Fatal { code, reason }.into()),
+            }
+        }
+        if self.settling && self.outlet.unreported() == 0 {
+            self.settling = false;
+        }
+        Ok(())
+    }
+
+    /// Stops reading, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
+    fn reject(&mut self, rejection: Rejection) {
+        self.metrics.rejected(rejection.reason.as_str());
+        if self.rejected.is_none() {
+            tracing::error!(
+                "{rejection}\n\nhint: reading has stopped, and nothing is lost: mend the cause, then restart the relay"
+            );
+            self.rejected = Some(rejection);
+        }
+    }
+
+    fn seen(&mut self, seen: Seen) -> Result<(), Error> {
+        match seen {
+            Seen::Nothing => {}
+            Seen::State { publication, slot, database } => {
+                start::check_publication(publication.as_ref(), self.config, &database)?;
+                let retained = slot.and_then(|slot| slot.retained_bytes);
+                self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
+            }
+            Seen::Elsewhere(id) => {
+                self.relay.elsewhere(id);
+                if let Some(body) = self.unresolved.take() {
+                    self.wal(body)?;
+                }
+            }
+            Seen::Ours(setting) => return Err(setting.into()),
+            // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
+            // does not wait, and this may be anything else.
+            Seen::Gone(error) => {
+                if !self.relay.is_settled() || !self.may_read() {
+                    tracing::debug!("control connection: {error}");
+                    return Err(Error::ServerStopping("the control connection ended while events were open"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Feedback and the tick, if they are due.
+    fn keep_time(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.feedback.due(self.relay.position()) <= now {
+            self.send_feedback(now);
+        }
+        let blocked = self.rejected.is_some() || self.outlet.is_blocked();
+        if self.tick <= now || blocked != self.told.blocked.is_some() {
+            self.tick = now.checked_add(TICK).unwrap_or(now);
+            self.control.look_if_due(now, &self.config.postgres);
+            self.show(now, State::Streaming);
+        }
+        Ok(())
+    }
+
+    fn send_feedback(&mut self, now: Instant) {
+        let confirmed = self.relay.position();
+        self.connection.queue_copy_data(&status_update(confirmed, pg_now()));
+        self.feedback.sent(now, confirmed);
+        self.metrics.confirmed_lsn.set(position(confirmed.lsn()));
+        let transactions = self.relay.ack().transactions_confirmed();
+        self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
+        self.told.transactions = transactions;
+    }
+
+    /// Brings metrics and state up to date.
+    fn show(&mut self, now: Instant, state: State) {
+        let in_flight = self.relay.in_flight();
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.in_flight_records.set(gauge(in_flight.records()));
+        self.metrics.in_flight_bytes.set(gauge(in_flight.bytes()));
+        self.metrics.received_lsn.set(position(self.relay.ack().received()));
+        let oldest = self.relay.ack().oldest_unconfirmed();
+        self.metrics
+            .oldest_unconfirmed_age
+            .set(oldest.map_or(0.0, |committed| age(committed, SystemTime::now())));
+        self.show_tally();
+        match self.blocked(now) {
+            Some((on, reason)) => self.show_block(now, on, &reason),
+            None => {
+                if let Some(ToldBlock { on, warned: Some(_), .. }) = self.told.blocked.take() {
+                    tracing::info!(on = on.as_str(), "events move again");
+                }
+                self.status.enter(state);
+            }
+        }
+    }
+
+    fn show_block(&mut self, now: Instant, on: On, reason: &str) {
+        let before = self.told.blocked.filter(|told| told.on == on);
+        let mut told = before.unwrap_or(ToldBlock { on, since: now, warned: None });
+        let again = told.warned.is_none_or(|warned| now.saturating_duration_since(warned) >= REMINDER);
+        if again && now.saturating_duration_since(told.since) >= WORTH_A_WARNING {
+            tracing::warn!(on = on.as_str(), "events do not move: {reason}");
+            told.warned = Some(now);
+        }
+        self.told.blocked = Some(told);
+        self.status.block(State::Blocked, on, reason, now);
+    }
+
+    fn blocked(&self, now: Instant) -> Option<(On, String)> {
+        if let Some(rejection) = &self.rejected {
+            return Some((On::Event, rejection.to_string()));
+        }
+        let silent =
+            self.outlet.unreported() > 0 && now.saturating_duration_since(self.owed_since) >= KAFKA_SILENCE;
+        let silence =
+            || (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()));
+        self.outlet.blocked().or_else(|| silent.then(silence))
+    }
+
+    fn show_tally(&mut self) {
+        let (now, before) = (self.relay.tally(), self.told.tally);
+        for (operation, now, before) in [
+            ("update", now.updates, before.updates),
+            ("delete", now.deletes, before.deletes),
+            ("truncate", now.truncates, before.truncates),
+        ] {
+            if now > before {
+                self.metrics.ignored(operation, now.saturating_sub(before));
+            }
+            if now > 0 && before == 0 {
+                tracing::warn!(
+                    operation,
+                    "the publication sends more than INSERTs of the outbox: they are ignored"
+                );
+            }
+        }
+        for (reason, now, before) in [
+            ("null", now.timestamps_null, before.timestamps_null),
+            ("out_of_range", now.timestamps_out_of_range, before.timestamps_out_of_range),
+            ("ahead", now.timestamps_ahead, before.timestamps_ahead),
+        ] {
+            if now > before {
+                self.metrics.timestamps_replaced(reason, now.saturating_sub(before));
+            }
+            if now > 0 && before == 0 {
+                tracing::warn!(
+                    reason,
+                    "an event's timestamp column could not be used: its record has the commit time"
+                );
+            }
+        }
+        self.told.tally = now;
+    }
+}
+
+/// SQLSTATE `object_not_in_prerequisite_state`: how PostgreSQL 18 says "skipped loading publication".
+const PREREQUISITE_STATE: &str = "55000";
+
+/// The wall clock as PostgreSQL counts it.
+fn pg_now() -> PgTimestamp {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    PgTimestamp::from_unix_micros(i64::try_from(unix.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Seconds from a commit until `now`; 0 if the server's clock is ahead of ours.
+fn age(committed: PgTimestamp, now: SystemTime) -> f64 {
+    let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = PgTimestamp::from_unix_micros(i64::try_from(unix.as_micros()).unwrap_or(i64::MAX));
+    let micros = now.as_micros().saturating_sub(committed.as_micros()).max(0);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
+}

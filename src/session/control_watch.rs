@@ -1,0 +1,178 @@
+//! What the session learns from the control connection while it streams.
+//!
+//! Every 10 s it looks at the publication and the slot; when a row of an unknown table comes, it looks that table up.
+//! When the control connection ends it is made again, but the end itself is news: at a shutdown PostgreSQL ends
+//! ordinary connections within a second, and keeps walsenders waiting.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use super::error::Setting;
+use crate::config;
+use crate::outbox::TableName;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::control::{Catalog, Control, Publication, Slot};
+use crate::postgres::error::Error;
+use crate::wal::pgoutput::RelationId;
+
+/// The control connection of a session, and the question that is under way on it.
+pub(super) struct ControlWatch {
+    server: ConnInfo,
+    outboxes: Vec<RelationId>,
+    control: Option<Control>,
+    asked: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    unresolved: Option<Unresolved>,
+    look_at: Instant,
+}
+
+/// A table that is neither configured nor known not to be an outbox.
+#[derive(Debug, Clone)]
+pub(super) struct Unresolved {
+    pub(super) id: RelationId,
+    pub(super) table: TableName,
+}
+
+/// What was learned.
+pub(super) enum Seen {
+    /// Nothing that matters.
+    Nothing,
+    /// The publication and the slot as they are now.
+    State { publication: Option<Publication>, slot: Option<Slot>, database: String },
+    /// The unknown table is no outbox.
+    Elsewhere(RelationId),
+    /// The unknown table is, or may have been, an outbox.
+    Ours(Setting),
+    /// The control connection is gone, and is being made again.
+    Gone(Error),
+}
+
+enum Answer {
+    State(Result<(Option<Publication>, Option<Slot>, String), Error>),
+    Ancestors(Result<Vec<RelationId>, Error>),
+    Control(Result<Control, Error>),
+}
+
+/// Time between two looks at publication and slot (design: every 10 s).
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Pause before the control connection is made again.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+impl ControlWatch {
+    pub(super) fn new(control: Control, server: ConnInfo, outboxes: Vec<RelationId>, now: Instant) -> Self {
+        Self { server, outboxes, control: Some(control), asked: None, unresolved: None, look_at: now }
+    }
+
+    /// Looks `table` up; the answer is [`Seen::Elsewhere`] or [`Seen::Ours`].
+    pub(super) fn resolve(&mut self, table: Unresolved) {
+        self.unresolved = Some(table);
+        self.ask_for_unresolved();
+    }
+
+    /// Looks at publication and slot, if it is time and nothing else is being asked.
+    pub(super) fn look_if_due(&mut self, now: Instant, postgres: &config::Postgres) {
+        if self.look_at > now || self.asked.is_some() {
+            return;
+        }
+        if let Some(catalog) = self.control.as_ref().map(Control::catalog) {
+            self.look_at = now.checked_add(LOOK).unwrap_or(now);
+            let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
+            self.asked =
+                Some(Box::pin(async move { Answer::State(state(&catalog, &publication, &slot).await) }));
+        }
+    }
+
+    /// Waits for an answer, or for the connection's end.
+    ///
+    /// # Cancel safety
+    /// Safe: questions under way are kept in `self`.
+    pub(super) async fn wait(&mut self) -> Seen {
+        tokio::select! {
+            biased;
+            answer = answer(&mut self.asked) => {
+                self.asked = None;
+                self.answered(answer)
+            }
+            error = ended(&mut self.control) => {
+                self.control = None;
+                self.reconnect();
+                Seen::Gone(error)
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) -> Seen {
+        let seen = match answer {
+            Answer::State(Ok((publication, slot, database))) => Seen::State { publication, slot, database },
+            Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
+                Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
+                    Seen::Elsewhere(id)
+                }
+                Some(Unresolved { table, .. }) if ancestors.is_empty() => {
+                    Seen::Ours(Setting::TableGone { table })
+                }
+                Some(Unresolved { table, .. }) => Seen::Ours(Setting::PartitionLeaf { partition: table }),
+                None => Seen::Nothing,
+            },
+            Answer::Control(Ok(control)) => {
+                self.control = Some(control);
+                Seen::Nothing
+            }
+            Answer::Control(Err(error)) => {
+                self.reconnect();
+                Seen::Gone(error)
+            }
+            // If the connection is gone, its end tells; any other failure is looked at again in time.
+            Answer::State(Err(error)) | Answer::Ancestors(Err(error)) => {
+                tracing::debug!("control connection: {error}");
+                Seen::Nothing
+            }
+        };
+        if self.asked.is_none() {
+            self.ask_for_unresolved();
+        }
+        seen
+    }
+
+    fn are_ours(&self, ancestors: &[RelationId]) -> bool {
+        ancestors.iter().any(|id| self.outboxes.contains(id))
+    }
+
+    fn ask_for_unresolved(&mut self) {
+        let catalog = self.control.as_ref().map(Control::catalog);
+        if let (Some(catalog), Some(Unresolved { id, .. }), None) = (catalog, &self.unresolved, &self.asked) {
+            let id = *id;
+            self.asked = Some(Box::pin(async move { Answer::Ancestors(catalog.ancestors(id).await) }));
+        }
+    }
+
+    fn reconnect(&mut self) {
+        let server = self.server.clone();
+        self.asked = Some(Box::pin(async move {
+            tokio::time::sleep(RECONNECT).await;
+            Answer::Control(Control::connect(&server).await.map(|(control, _)| control))
+        }));
+    }
+}
+
+async fn state(
+    catalog: &Catalog,
+    publication: &str,
+    slot: &str,
+) -> Result<(Option<Publication>, Option<Slot>, String), Error> {
+    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?, catalog.database().await?))
+}
+
+async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(control: &mut Option<Control>) -> Error {
+    match control {
+        Some(control) => control.ended().await,
+        None => std::future::pending().await,
+    }
+}

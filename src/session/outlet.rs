@@ -1,0 +1,257 @@
+//! The way into Kafka: one record at a time, in order, and only into topics that exist.
+//!
+//! A record that cannot go in now is held here, and the session reads nothing more until it has gone. An unknown topic
+//! would fail inside librdkafka after `topic.metadata.propagation.max.ms` (30 s), whatever `message.timeout.ms` says; so
+//! a topic's metadata is awaited before its first record.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::config::Properties;
+use crate::kafka;
+use crate::kafka::{Event, Lookup, Producer, SendError, TopicState};
+use crate::outbox::{Record, Rejection, RejectionReason, Topic};
+use crate::status::On;
+
+/// A producer and what is known of its cluster. It outlives sessions.
+pub struct Outlet {
+    properties: Properties,
+    producer: Producer,
+    /// Topics that exist, with their number of partitions.
+    topics: HashMap<Topic, usize>,
+    held: Option<Held>,
+    /// Why Kafka is taken to be away; `None` while it answers.
+    away: Option<String>,
+    trouble: Option<String>,
+    probe: Wait,
+}
+
+/// Why a record was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// Kafka can never take it.
+    Rejected(Rejection),
+    /// The producer failed.
+    Failed(kafka::Error),
+}
+
+struct Held {
+    record: Record,
+    wait: Wait,
+    /// Why it is held, once that is known to last.
+    reason: Option<(On, String)>,
+}
+
+enum Wait {
+    /// For nothing.
+    Off,
+    /// For an answer.
+    Answer(Lookup),
+    /// For the time to ask, or to try, again.
+    Until(Instant),
+}
+
+/// Pause between two questions for a topic that is missing, or a cluster that is away.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Pause before a record is offered again to a full queue. It empties as fast as the brokers confirm.
+const QUEUE_FULL: Duration = Duration::from_millis(5);
+
+impl Outlet {
+    /// Starts a producer with librdkafka's `properties`. Kafka counts as away until it has answered once.
+    ///
+    /// # Errors
+    /// If the producer cannot be made.
+    pub fn new(properties: Properties) -> Result<Self, kafka::Error> {
+        let producer = Producer::new(properties.iter())?;
+        let probe = Wait::Answer(producer.probe());
+        let away = Some("no broker has answered yet".to_owned());
+        Ok(Self { properties, producer, topics: HashMap::new(), held: None, away, trouble: None, probe })
+    }
+
+    /// Starts over with a new producer. What the old one had in flight is given up: those events come again from the
+    /// slot. What was known to keep Kafka away is kept until the new one has an answer.
+    ///
+    /// # Errors
+    /// If the producer cannot be made.
+    pub fn renew(&mut self) -> Result<(), kafka::Error> {
+        let away = self.away.take();
+        *self = Self::new(self.properties.clone())?;
+        self.away = away.or_else(|| self.away.take());
+        Ok(())
+    }
+
+    /// Produces `record`, or holds it until that is possible. Nothing may be offered while a record is held.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn offer(&mut self, record: Record) -> Result<(), Refused> {
+        let Some(partitions) = self.topics.get(&record.topic).copied() else {
+            let wait = Wait::Answer(self.producer.look_up(&record.topic));
+            self.held = Some(Held { record, wait, reason: None });
+            return Ok(());
+        };
+        if let Some(partition) = record
+            .partition
+            .filter(|number| usize::try_from(*number).is_ok_and(|number| number >= partitions))
+        {
+            let detail = format!(
+                "topic \"{}\" has {partitions} partitions, none with number {partition}",
+                record.topic
+            );
+            let reason = RejectionReason::InvalidPartition;
+            return Err(Refused::Rejected(Rejection { event_id: record.event_id(), reason, detail }));
+        }
+        match self.producer.send(&record) {
+            Ok(()) => Ok(()),
+            Err(SendError::QueueFull) => {
+                let wait = Wait::Until(after(QUEUE_FULL));
+                self.held = Some(Held { record, wait, reason: None });
+                Ok(())
+            }
+            Err(SendError::Rejected(rejection)) => Err(Refused::Rejected(rejection)),
+            Err(SendError::Failed(error)) => Err(Refused::Failed(error)),
+        }
+    }
+
+    /// Waits until something happens: events from librdkafka (appended to `events`), or a step of a held record.
+    ///
+    /// # Cancel safety
+    /// Safe: what it waits for is kept in `self`.
+    ///
+    /// # Errors
+    /// See [`Refused`]: the held record was offered again and was not taken.
+    pub async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), Refused> {
+        let held = match &mut self.held {
+            Some(held) => &mut held.wait,
+            None => &mut Wait::Off,
+        };
+        tokio::select! {
+            biased;
+            () = self.producer.events(events) => {
+                self.learn(events);
+                Ok(())
+            }
+            answer = held.over() => self.held_answer(answer),
+            answer = self.probe.over() => {
+                self.probe_answer(answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the held record: its session is over, and it will come again.
+    pub fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// A record is held.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Records that librdkafka has taken and not reported on.
+    #[must_use]
+    pub fn unreported(&self) -> usize {
+        self.producer.unreported()
+    }
+
+    /// Something is known to keep records from moving.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.away.is_some() || self.held.as_ref().is_some_and(|held| held.reason.is_some())
+    }
+
+    /// What keeps records from moving, as far as is known here.
+    #[must_use]
+    pub fn blocked(&self) -> Option<(On, String)> {
+        let held = self.held.as_ref().and_then(|held| held.reason.clone());
+        held.or_else(|| self.away.clone().map(|reason| (On::Kafka, reason)))
+    }
+
+    fn learn(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Delivered(_) => self.away = None,
+                Event::Trouble(rdkafka::error::RDKafkaErrorCode::AllBrokersDown, reason) => {
+                    let reason = self.trouble.take().unwrap_or_else(|| reason.clone());
+                    self.away = Some(reason);
+                    if !matches!(self.probe, Wait::Answer(_)) {
+                        self.probe = Wait::Answer(self.producer.probe());
+                    }
+                }
+                Event::Trouble(_, reason) => self.trouble = Some(reason.clone()),
+                Event::Undelivered(_) | Event::Fatal(..) => {}
+            }
+        }
+    }
+
+    fn held_answer(&mut self, answer: Option<TopicState>) -> Result<(), Refused> {
+        let Some(mut held) = self.held.take() else {
+            return Ok(());
+        };
+        let topic = &held.record.topic;
+        held.reason = match answer {
+            // The time has come to try again.
+            None if self.topics.contains_key(topic) => return self.offer(held.record),
+            None => {
+                held.wait = Wait::Answer(self.producer.look_up(topic));
+                self.held = Some(held);
+                return Ok(());
+            }
+            Some(TopicState::Exists { partitions }) => {
+                self.away = None;
+                self.topics.insert(topic.clone(), partitions);
+                return self.offer(held.record);
+            }
+            Some(TopicState::Missing) => Some((On::Topic, format!("topic \"{topic}\" does not exist"))),
+            Some(TopicState::Denied) => Some((
+                On::Kafka,
+                format!("Kafka denies topic \"{topic}\": grant Describe and Write on it to the relay's user"),
+            )),
+            Some(TopicState::Unreachable(reason)) => {
+                Some((On::Kafka, self.away.clone().or_else(|| self.trouble.clone()).unwrap_or(reason)))
+            }
+        };
+        held.wait = Wait::Until(after(ASK_AGAIN));
+        self.held = Some(held);
+        Ok(())
+    }
+
+    fn probe_answer(&mut self, answer: Option<TopicState>) {
+        self.probe = match answer {
+            None => Wait::Answer(self.producer.probe()),
+            Some(TopicState::Unreachable(reason)) => {
+                self.away.get_or_insert(reason);
+                Wait::Until(after(ASK_AGAIN))
+            }
+            Some(_) => {
+                self.away = None;
+                Wait::Off
+            }
+        };
+    }
+}
+
+impl Wait {
+    /// Waits for what is waited for: an answer, or (`None`) the time.
+    ///
+    /// # Cancel safety
+    /// Safe: question and time are kept.
+    async fn over(&mut self) -> Option<TopicState> {
+        match self {
+            Self::Off => std::future::pending().await,
+            Self::Answer(lookup) => Some(lookup.await),
+            Self::Until(time) => {
+                tokio::time::sleep_until((*time).into()).await;
+                None
+            }
+        }
+    }
+}
+
+fn after(pause: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(pause).unwrap_or(now)
+}

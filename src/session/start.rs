@@ -1,0 +1,213 @@
+//! From nothing to a running stream: look at the server, take the slot, start replication.
+
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Setting};
+use super::outlet::Outlet;
+use crate::config::Config;
+use crate::lsn::Lsn;
+use crate::outbox::TableName;
+use crate::postgres::connection::Connection;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::control::{Catalog, Control, Publication, Slot};
+use crate::relay::{Relay, Start};
+use crate::status::{State, Status};
+use crate::wal::Timelines;
+use crate::wal::pgoutput::RelationId;
+
+/// A stream that has begun.
+pub(super) struct Started {
+    pub(super) connection: Connection,
+    pub(super) control: Control,
+    /// How to reach the same server again.
+    pub(super) server: ConnInfo,
+    pub(super) relay: Relay,
+    /// The object ids of the outbox tables.
+    pub(super) outboxes: Vec<RelationId>,
+    pub(super) wal_sender_timeout: Duration,
+}
+
+/// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.
+const SLOT_POLL: Duration = Duration::from_millis(500);
+
+/// After this long it is not our own last connection that holds the slot.
+const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
+
+/// How long making a slot may take before the transactions it waits for are told, and how often they are.
+const SLOT_PATIENCE: Duration = Duration::from_secs(3);
+const SLOT_REMINDER: Duration = Duration::from_secs(30);
+
+/// Starts to stream. Waits as a standby while the slot is in use, and for open transactions when it makes the slot.
+pub(super) async fn start(
+    config: &Config,
+    info: &ConnInfo,
+    outlet: &mut Outlet,
+    status: &Status,
+) -> Result<Started, Error> {
+    let (control, server) = Control::connect(info).await?;
+    let catalog = control.catalog();
+    let wal_sender_timeout = catalog.wal_sender_timeout().await?;
+    let database = catalog.database().await?;
+    let outboxes = tables(&catalog, &config.outbox.tables, &database).await?;
+    let publication = catalog.publication(&config.postgres.publication).await?;
+    check_publication(publication.as_ref(), config, &database)?;
+
+    let slot_name = &config.postgres.slot;
+    match catalog.slot(slot_name).await? {
+        Some(slot) => {
+            check_slot(slot_name, &slot, &database)?;
+            await_slot(&catalog, slot_name, outlet, status).await?;
+        }
+        None if config.postgres.create_slot => {}
+        None => return Err(Setting::NoSlot(slot_name.clone()).into()),
+    }
+
+    let mut connection = Connection::connect(&server).await?;
+    let identity = connection.identify_system().await?;
+    let timelines = timelines(&mut connection, identity.timeline).await?;
+    if catalog.slot(slot_name).await?.is_none() {
+        create_slot(&mut connection, &catalog, slot_name).await?;
+    }
+    connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
+
+    // Only now, as its owner: nobody else can move the slot any more.
+    let confirmed_flush =
+        catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
+    tracing::info!(
+        slot = slot_name.as_str(),
+        publication = config.postgres.publication.as_str(),
+        system = identity.system_id,
+        timeline = identity.timeline,
+        confirmed = %confirmed_flush,
+        "streaming from {}", connection.host(),
+    );
+    let relay = Relay::new(Start {
+        spec: config.outbox.clone(),
+        outboxes: outboxes.clone(),
+        source: format!("{}/{slot_name}", identity.system_id),
+        timelines,
+        confirmed_flush,
+        max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
+    });
+    Ok(Started { connection, control, server, relay, outboxes, wal_sender_timeout })
+}
+
+/// The publication must hold every outbox table and publish INSERTs; rows it leaves out are never seen.
+pub(super) fn check_publication(
+    publication: Option<&Publication>,
+    config: &Config,
+    database: &str,
+) -> Result<(), Setting> {
+    let name = &config.postgres.publication;
+    let Some(publication) = publication else {
+        return Err(Setting::NoPublication { publication: name.clone(), database: database.to_owned() });
+    };
+    if !publication.inserts {
+        return Err(Setting::NoInserts(name.clone()));
+    }
+    match config.outbox.tables.iter().find(|table| !publication.tables.contains(table)) {
+        Some(table) => Err(Setting::NotPublished { publication: name.clone(), table: table.clone() }),
+        None => Ok(()),
+    }
+}
+
+async fn tables(catalog: &Catalog, names: &[TableName], database: &str) -> Result<Vec<RelationId>, Error> {
+    let mut ids = Vec::with_capacity(names.len());
+    for table in names {
+        match catalog.table(table).await? {
+            Some(id) => ids.push(id),
+            None => {
+                return Err(Setting::NoTable { table: table.clone(), database: database.to_owned() }.into());
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn check_slot(name: &str, slot: &Slot, database: &str) -> Result<(), Setting> {
+    let other = |what, found: Option<&str>, expected: &str| Setting::OtherSlot {
+        slot: name.to_owned(),
+        what,
+        found: found.unwrap_or("none (a physical slot)").to_owned(),
+        expected: expected.to_owned(),
+    };
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        return Err(other("plugin", slot.plugin.as_deref(), "pgoutput"));
+    }
+    if slot.database.as_deref() != Some(database) {
+        return Err(other("database", slot.database.as_deref(), database));
+    }
+    if slot.wal_status.as_deref() == Some("lost") {
+        return Err(Setting::SlotLost { slot: name.to_owned(), confirmed: slot.confirmed_flush });
+    }
+    Ok(())
+}
+
+/// Waits until nobody uses the slot. Asks the catalog instead of trying START_REPLICATION: each try would be an error in
+/// the server's log.
+async fn await_slot(
+    catalog: &Catalog,
+    name: &str,
+    outlet: &mut Outlet,
+    status: &Status,
+) -> Result<(), Error> {
+    let since = Instant::now();
+    let mut told = false;
+    while let Some(pid) = catalog.slot(name).await?.and_then(|slot| slot.active_pid) {
+        status.enter(State::Standby);
+        if since.elapsed() >= HELD_BY_ANOTHER && !told {
+            tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
+            told = true;
+            if outlet.unreported() > 0 {
+                // It reads from the slot what this one has in flight: an old copy must not land after its replay.
+                outlet.renew()?;
+            }
+        }
+        tokio::time::sleep(SLOT_POLL).await;
+    }
+    Ok(())
+}
+
+async fn timelines(connection: &mut Connection, current: u32) -> Result<Timelines, Error> {
+    if current <= 1 {
+        return Ok(Timelines::only(current));
+    }
+    let history = match connection.timeline_history(current).await {
+        Ok(history) => history,
+        Err(error) if error.server().is_some_and(|error| error.code == UNDEFINED_FILE) => {
+            tracing::warn!(
+                timeline = current,
+                "the server has no history of its timeline: positions of commits before the promotion carry the new timeline"
+            );
+            return Ok(Timelines::only(current));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Timelines::from_history(current, &String::from_utf8_lossy(&history))?)
+}
+
+/// SQLSTATE `undefined_file`.
+const UNDEFINED_FILE: &str = "58P01";
+
+/// Makes the slot. The server waits for every transaction that is writing now; who keeps it waiting is told.
+async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str) -> Result<(), Error> {
+    let created = connection.create_slot(name, true);
+    tokio::pin!(created);
+    let mut patience = SLOT_PATIENCE;
+    let slot = loop {
+        tokio::select! {
+            slot = &mut created => break slot?,
+            () = tokio::time::sleep(patience) => {
+                patience = SLOT_REMINDER;
+                let open = catalog.open_transactions().await?;
+                let open = open.iter().map(|transaction| match transaction.age {
+                    Some(age) => format!("pid {} (open for {} s)", transaction.pid, age.as_secs()),
+                    None => format!("pid {}", transaction.pid),
+                });
+                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.collect::<Vec<_>>().join(", "));
+            }
+        }
+    };
+    tracing::info!(slot = name, consistent_point = %slot.consistent_point, "made the replication slot: events committed from now on are sent");
+    Ok(())
+}

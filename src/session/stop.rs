@@ -1,0 +1,61 @@
+//! The orderly stop: nothing new is read, what is in flight is waited for, and PostgreSQL hears the last position.
+
+use std::time::{Duration, Instant};
+
+use super::{Error, Session};
+use crate::kafka::Event;
+use crate::status::State;
+
+/// The server answers CopyDone at once; closing without its answer can lose the last status update.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Session<'_> {
+    /// Waits for deliveries up to `delivery.drain_timeout`, sends the last status update, and closes the stream.
+    pub(super) async fn stop(mut self) -> Result<(), Error> {
+        self.status.enter(State::Draining);
+        let deadline = Instant::now().checked_add(self.config.delivery.drain_timeout);
+        self.drain(deadline).await?;
+        let open = self.relay.in_flight().records();
+        if open > 0 {
+            let waited = humantime::format_duration(self.config.delivery.drain_timeout);
+            tracing::warn!(
+                "{open} events were not confirmed within {waited}: the next start sends them again"
+            );
+        }
+        let now = Instant::now();
+        self.send_feedback(now);
+        self.show(now, State::Draining);
+        self.connection.queue_copy_done();
+        let position = self.relay.position().lsn();
+        if self.connection.finish(GOODBYE).await {
+            tracing::info!(confirmed = %position, "stopped");
+        } else {
+            tracing::warn!(confirmed = %position, "stopped; PostgreSQL did not answer, and may send the last events again");
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+        let mut events: Vec<Event> = Vec::new();
+        while self.relay.in_flight().records() > 0 && self.rejected.is_none() {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                break;
+            }
+            let due = self.feedback.due(self.relay.position());
+            let due = deadline.map_or(due, |deadline| deadline.min(due));
+            tokio::select! {
+                biased;
+                _ = self.outlet.wait(&mut events) => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+                progress = self.connection.progress(false) => progress?,
+            }
+            self.reports(&mut events)?;
+            let now = Instant::now();
+            if self.feedback.due(self.relay.position()) <= now {
+                self.send_feedback(now);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! The life of the relay: one session after the other, until it is told to stop or cannot go on.
+
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::disposition::Disposition;
+use crate::metrics::Metrics;
+use crate::postgres::conninfo::ConnInfo;
+use crate::session::{Error, Outlet, Session};
+use crate::status::{On, State, Status};
+
+/// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A session that lived this long was healthy: the pauses begin anew.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// The same failure is not told again before this has passed.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// The session task's sign of life.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Relays until `shutdown` becomes true. The producer is kept from one session to the next, unless it failed.
+///
+/// # Errors
+/// The first error that would come again: what it names must be changed by somebody.
+pub async fn run(
+    config: &Config,
+    info: &ConnInfo,
+    status: &Status,
+    metrics: &Metrics,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let turning = async {
+        loop {
+            status.turn(Instant::now());
+            tokio::time::sleep(TURN).await;
+        }
+    };
+    tokio::select! {
+        ended = sessions(config, info, status, metrics, shutdown) => ended,
+        () = turning => Ok(()),
+    }
+}
+
+async fn sessions(
+    config: &Config,
+    info: &ConnInfo,
+    status: &Status,
+    metrics: &Metrics,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut outlet = Outlet::new(config.kafka.clone())?;
+    let mut pauses = pauses();
+    let mut told: Option<(String, Instant)> = None;
+    loop {
+        let began = Instant::now();
+        let ended = session(config, info, &mut outlet, status, metrics, &mut shutdown).await;
+        let Err(error) = ended else {
+            metrics.session_ended("stopped");
+            return Ok(());
+        };
+        metrics.session_ended(error.end());
+        if error.disposition() == Disposition::Stop {
+            return Err(error);
+        }
+        if matches!(error, Error::Kafka(_)) {
+            outlet.renew()?;
+        }
+        if began.elapsed() >= HEALTHY {
+            pauses = self::pauses();
+        }
+        let pause = pauses.next().unwrap_or(LONGEST_PAUSE).max(error.least_delay());
+        let text = error.to_string();
+        let now = Instant::now();
+        if told
+            .as_ref()
+            .is_none_or(|(last, at)| *last != text || now.saturating_duration_since(*at) >= REMINDER)
+        {
+            let hint = error.hint().map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
+            tracing::warn!("{text}; trying again{hint}");
+            told = Some((text.clone(), now));
+        }
+        let on = if matches!(error, Error::Kafka(_)) { On::Kafka } else { On::Postgres };
+        status.block(State::Connecting, on, &text, now);
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn session(
+    config: &Config,
+    info: &ConnInfo,
+    outlet: &mut Outlet,
+    status: &Status,
+    metrics: &Metrics,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let session = tokio::select! {
+        // Nothing has been sent yet: there is nothing to drain.
+        _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+        session = Session::start(config, info, outlet, status, metrics) => session?,
+    };
+    session.run(shutdown).await
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

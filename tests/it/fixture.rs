@@ -1,0 +1,200 @@
+//! A test's own outbox, topics and relay.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use outbox_relay::postgres::conninfo::Address;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use crate::kafka::{Message, Reader, broker, create_topic};
+use crate::servers::{Database, superuser};
+
+/// Nothing that a test waits for takes this long, unless it never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database with the outbox of `sql/`, and a slot name of its own. Its topics are `<database>.<aggregate_type>`.
+pub(crate) struct Outbox {
+    pub(crate) database: Database,
+}
+
+impl Outbox {
+    /// Table, role and publication as `sql/` makes them, and one topic for `aggregate_type` "order".
+    pub(crate) async fn create() -> Self {
+        Self::create_in("").await
+    }
+
+    /// The same in a database made with `options`.
+    pub(crate) async fn create_in(options: &str) -> Self {
+        let database = Database::create(options).await;
+        database.client.batch_execute(include_str!("../../sql/01_table.sql")).await.unwrap();
+        // Roles belong to the whole server: tests that start together must not both find it missing.
+        let lock = "SELECT pg_advisory_lock(42)";
+        let admin = crate::servers::client(&superuser()).await;
+        admin.batch_execute(lock).await.unwrap();
+        database.client.batch_execute(include_str!("../../sql/02_role.sql")).await.unwrap();
+        drop(admin);
+        database.client.batch_execute(include_str!("../../sql/03_publication.sql")).await.unwrap();
+        let outbox = Self { database };
+        create_topic(&outbox.topic("order"), 3, &[]).await;
+        outbox
+    }
+
+    /// The topic of events of `aggregate_type`.
+    pub(crate) fn topic(&self, aggregate_type: &str) -> String {
+        format!("{}.{aggregate_type}", self.database.name)
+    }
+
+    /// The slot.
+    pub(crate) fn slot(&self) -> &str {
+        &self.database.name
+    }
+
+    /// Runs SQL in the database.
+    pub(crate) async fn sql(&self, sql: &str) {
+        self.database.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// A query's first column of its first row, as text.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        let row = self.database.client.query_one(&format!("SELECT ({sql})::text"), &[]).await.unwrap();
+        row.get::<_, Option<String>>(0).unwrap_or_default()
+    }
+
+    /// The slot's confirmed_flush_lsn, as a number; 0 if there is no slot.
+    pub(crate) async fn confirmed_flush(&self) -> u64 {
+        let sql = "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = $1";
+        let row = self.database.client.query_opt(sql, &[&self.slot()]).await.unwrap();
+        row.and_then(|row| row.get::<_, Option<i64>>(0)).map_or(0, |lsn| lsn.try_into().unwrap())
+    }
+
+    /// The server's insert position, as a number.
+    pub(crate) async fn insert_lsn(&self) -> u64 {
+        self.text("pg_current_wal_insert_lsn() - '0/0'").await.parse().unwrap()
+    }
+
+    /// Waits until everything committed so far is acknowledged.
+    pub(crate) async fn all_confirmed(&self) {
+        // A flushed record behind all commits, so that there is an end which can be reached.
+        let end = self.text("pg_logical_emit_message(true, 'test', 'end') - '0/0'").await.parse().unwrap();
+        eventually("everything is acknowledged", async || self.confirmed_flush().await >= end).await;
+    }
+
+    /// Everything in the topic of `aggregate_type`.
+    pub(crate) fn messages(&self, aggregate_type: &str) -> Vec<Message> {
+        Reader::new(&self.topic(aggregate_type)).read_to_end()
+    }
+
+    /// Starts a relay on the unix socket as `outbox_relay`; `settings` as `--set` takes them.
+    pub(crate) fn relay(&self, settings: &[&str]) -> Relay {
+        Relay::start(self, settings)
+    }
+}
+
+/// The real binary, running. Killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Relay {
+    fn start(outbox: &Outbox, settings: &[&str]) -> Self {
+        // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = &superuser().hosts[0];
+        let Address::Unix(directory) = &host.address else {
+            panic!("OUTBOX_TEST_POSTGRES is no unix socket")
+        };
+        let url = format!(
+            "host={} port={} user=outbox_relay dbname={}",
+            directory.display(),
+            host.port,
+            outbox.database.name
+        );
+        let log = std::env::temp_dir().join(format!("{}-{port}.log", outbox.database.name));
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
+        command.arg("run").env("OUTBOX_RELAY_POSTGRES__URL", url);
+        command.env("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", broker());
+        command.args(["--set", &format!("postgres.slot={}", outbox.slot())]);
+        command.args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
+        command.args(["--set", &format!("route.topic={}.{{aggregate_type}}", outbox.database.name)]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        Self { child: command.spawn().unwrap(), port, log }
+    }
+
+    /// Waits until it streams and Kafka answers.
+    pub(crate) async fn ready(&self) {
+        eventually("the relay is ready", async || {
+            self.page("/ready").await == Some((200, "streaming\n".to_owned()))
+        })
+        .await;
+    }
+
+    /// Status and body of an HTTP page; `None` while nothing listens.
+    pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// The value of a metric; `None` if it is not on the page.
+    pub(crate) async fn metric(&self, name_and_labels: &str) -> Option<f64> {
+        let (_, page) = self.page("/metrics").await?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        let killed = std::process::Command::new("kill").arg(pid.to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits for its end; its status and what it wrote to stderr.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let log = self.log();
+        let status = ended.unwrap_or_else(|_| panic!("the relay does not end; its log:\n{log}")).unwrap();
+        let _ = std::fs::remove_file(&self.log);
+        (status, log)
+    }
+
+    /// An orderly stop, which must succeed; the log.
+    pub(crate) async fn stop(self) -> String {
+        self.terminate();
+        let (status, log) = self.ended().await;
+        assert!(status.success(), "{status}; its log:\n{log}");
+        log
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+        let _ = std::fs::remove_file(&self.log);
+    }
+
+    /// What it has written to stderr.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Waits until `state` holds.
+pub(crate) async fn eventually(what: &str, mut state: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !state().await {
+        assert!(start.elapsed() < PATIENCE, "this never came: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! The test broker: topics, and what is in them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::servers::variable;
+
+/// `host:port` of the broker.
+pub(crate) fn broker() -> String {
+    variable("OUTBOX_TEST_KAFKA")
+}
+
+/// Makes a topic; `config` are its settings.
+pub(crate) async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        topic = topic.set(key, value);
+    }
+    for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
+        result.unwrap();
+    }
+}
+
+/// A record as a consumer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Message {
+    /// The text of the header `name`; `None` if it is absent or null.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let header = self.headers.iter().find(|(header, _)| header == name);
+        header.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
+    }
+
+    /// The header `id`.
+    pub(crate) fn id(&self) -> String {
+        self.header("id").unwrap()
+    }
+}
+
+/// Reads one topic from its beginning, as often as one likes, to the end that it has at that moment.
+pub(crate) struct Reader {
+    topic: String,
+    consumer: BaseConsumer,
+    /// The next offset of each partition.
+    next: HashMap<i32, i64>,
+}
+
+impl Reader {
+    pub(crate) fn new(topic: &str) -> Self {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", broker())
+            .set("group.id", "outbox-relay-test")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "false")
+            .set("fetch.wait.max.ms", "10")
+            .create()
+            .unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let mut next = HashMap::new();
+        for partition in metadata.topics()[0].partitions() {
+            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+            next.insert(partition.id(), 0);
+        }
+        consumer.assign(&assignment).unwrap();
+        Self { topic: topic.to_owned(), consumer, next }
+    }
+
+    /// Everything that is readable now and was not read before, by partition and offset. Blocks the thread.
+    pub(crate) fn read_to_end(&mut self) -> Vec<Message> {
+        let ends: HashMap<i32, i64> = self
+            .next
+            .keys()
+            .map(|partition| {
+                let marks = self.consumer.fetch_watermarks(&self.topic, *partition, Duration::from_secs(10));
+                (*partition, marks.unwrap().1)
+            })
+            .collect();
+        let mut messages = Vec::new();
+        while self.next.iter().any(|(partition, next)| *next < ends[partition]) {
+            let Some(message) = self.consumer.poll(Duration::from_secs(10)) else {
+                panic!("the broker sends nothing of {}: {:?} of {ends:?}", self.topic, self.next)
+            };
+            let message = message.unwrap();
+            self.next.insert(message.partition(), message.offset() + 1);
+            let headers = message.headers().map(|headers| {
+                headers
+                    .iter()
+                    .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                    .collect()
+            });
+            messages.push(Message {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                timestamp: message.timestamp().to_millis(),
+                headers: headers.unwrap_or_default(),
+            });
+        }
+        messages.sort_by_key(|message| (message.partition, message.offset));
+        messages
+    }
+}
