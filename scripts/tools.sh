@@ -24,7 +24,8 @@ need() {
     for pair; do
         command -v "${pair%%=*}" >/dev/null && continue
         commands+=("${pair%%=*}")
-        packages+=("${pair#*=}")
+        # One package may hold several of the commands.
+        [[ " ${packages[*]} " == *" ${pair#*=} "* ]] || packages+=("${pair#*=}")
     done
     [[ ${#packages[@]} -gt 0 ]] || return 0
     command -v apt-get >/dev/null ||
