@@ -236,8 +236,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Stops reading, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
+    /// Stops reading and enqueuing, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
     fn reject(&mut self, rejection: Rejection) {
+        self.outlet.release();
         self.metrics.rejected(rejection.reason.as_str());
         if self.rejected.is_none() {
             tracing::error!(
