@@ -22,10 +22,7 @@ const IN_FLIGHT: usize = 1_000;
 fn relay(timestamp: Option<&str>) -> Result<Relay, TemplateError> {
     Ok(Relay::new(Start {
         spec: Spec {
-            tables: vec![TableName {
-                schema: "public".to_owned(),
-                name: "outbox".to_owned(),
-            }],
+            tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
             columns: Columns {
                 id: "id".to_owned(),
                 aggregate_type: "aggregate_type".to_owned(),
@@ -72,10 +69,9 @@ fn benches(criterion: &mut Criterion) {
     let transaction = events::transaction(1_000);
     let mut group = criterion.benchmark_group("relay");
     group.throughput(events::throughput(1_000, &transaction));
-    for (name, timestamp) in [
-        ("1,000 rows, commit time", None),
-        ("1,000 rows, timestamp column", Some("created_at")),
-    ] {
+    for (name, timestamp) in
+        [("1,000 rows, commit time", None), ("1,000 rows, timestamp column", Some("created_at"))]
+    {
         let Ok(mut relay) = relay(timestamp) else { continue };
         let mut in_flight = VecDeque::new();
         group.bench_function(name, |bencher| {

@@ -33,11 +33,7 @@ fn readable(sql: &str, hex: &str) -> String {
         let data = unhex(line);
         let decoded = pgoutput::Message::decode(data.clone()).unwrap();
         let message = Message::from(&decoded);
-        assert_eq!(
-            message.encode(),
-            data,
-            "the tests' writer writes this otherwise:\n{message:?}"
-        );
+        assert_eq!(message.encode(), data, "the tests' writer writes this otherwise:\n{message:?}");
         text += &describe::message(&message);
         if let Message::Begin(begin) = &message {
             sent = begin.commit_time;
@@ -65,10 +61,7 @@ fn readable(sql: &str, hex: &str) -> String {
 /// The text of a step. A header `expected` is what the server itself made of the timestamp column.
 fn seen(step: &Step) -> String {
     if let Step::Record(record) = step
-        && let Some(expected) = record
-            .headers
-            .iter()
-            .find(|header| header.name.as_ref() == "expected")
+        && let Some(expected) = record.headers.iter().find(|header| header.name.as_ref() == "expected")
         && let Some(expected) = &expected.value
     {
         assert_eq!(record.timestamp.0.to_string().as_bytes(), expected.as_ref());
@@ -95,11 +88,7 @@ fn captured_streams_are_understood_as_written_down() {
         streams += 1;
         let read = |extension| fs::read_to_string(sql.with_extension(extension)).unwrap_or_default();
         let hex = read("hex");
-        assert!(
-            !hex.is_empty(),
-            "{} was never captured: run scripts/capture-golden",
-            sql.display()
-        );
+        assert!(!hex.is_empty(), "{} was never captured: run scripts/capture-golden", sql.display());
         let seen = readable(&read("sql"), &hex);
         let written = read("txt");
         if bless {
@@ -120,18 +109,9 @@ fn first_difference(written: &str, seen: &str) -> Option<String> {
     if written == seen {
         return None;
     }
-    let same = written
-        .lines()
-        .zip(seen.lines())
-        .take_while(|(written, seen)| written == seen)
-        .count();
+    let same = written.lines().zip(seen.lines()).take_while(|(written, seen)| written == seen).count();
     let line = |text: &str| text.lines().nth(same).unwrap_or("(end)").to_owned();
-    Some(format!(
-        "{}\n  written {}\n  seen    {}",
-        same + 1,
-        line(written),
-        line(seen)
-    ))
+    Some(format!("{}\n  written {}\n  seen    {}", same + 1, line(written), line(seen)))
 }
 
 #[test]

@@ -26,10 +26,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
             paths.split_terminator('\0').map(PathBuf::from).collect()
         }
         // Not a checkout: a source archive.
-        _ => walk(root)
-            .iter()
-            .map(|path| path.strip_prefix(root).unwrap().to_owned())
-            .collect(),
+        _ => walk(root).iter().map(|path| path.strip_prefix(root).unwrap().to_owned()).collect(),
     };
     paths.sort();
     let content = |path: PathBuf| {
@@ -56,11 +53,8 @@ fn complain(check: impl Fn(&str, &str) -> Vec<String>, concerns: impl Fn(&str) -
             && concerns(&path)
         {
             seen += 1;
-            complaints.extend(
-                check(&path, &content)
-                    .into_iter()
-                    .map(|complaint| format!("{path}: {complaint}")),
-            );
+            complaints
+                .extend(check(&path, &content).into_iter().map(|complaint| format!("{path}: {complaint}")));
         }
     }
     assert!(seen > 0, "no file was looked at");

@@ -41,8 +41,5 @@ pub(crate) fn transaction(rows: usize) -> Vec<Bytes> {
 
 /// `rows` rows, and the bytes of the bodies they came in: criterion prints the rate of both.
 pub(crate) fn throughput(rows: u64, bodies: &[Bytes]) -> Throughput {
-    Throughput::ElementsAndBytes {
-        elements: rows,
-        bytes: bodies.iter().map(|body| body.len() as u64).sum(),
-    }
+    Throughput::ElementsAndBytes { elements: rows, bytes: bodies.iter().map(|body| body.len() as u64).sum() }
 }

@@ -49,11 +49,7 @@ pub(crate) fn session(mut data: &[u8]) {
         };
         match step {
             Ok(Step::Record(record)) => {
-                assert!(
-                    !tokens.contains(&record.token),
-                    "{:?} is given twice",
-                    record.token
-                );
+                assert!(!tokens.contains(&record.token), "{:?} is given twice", record.token);
                 tokens.push(record.token);
                 assert_eq!(relay.position(), before);
             }
@@ -88,10 +84,7 @@ pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
     let template = |text| Template::parse(text).unwrap();
     Relay::new(Start {
         spec: Spec {
-            tables: vec![TableName {
-                schema: "public".to_owned(),
-                name: "outbox".to_owned(),
-            }],
+            tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
             columns: Columns {
                 id: "id".to_owned(),
                 aggregate_type: "aggregate_type".to_owned(),

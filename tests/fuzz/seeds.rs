@@ -11,9 +11,7 @@ use crate::wire::{Message, Old, envelope, text};
 /// pgoutput messages of every kind.
 pub(crate) fn messages() -> Vec<Bytes> {
     let mut sender = Sender::default();
-    let sent = transactions()
-        .into_iter()
-        .flat_map(|transaction| sender.messages(&transaction));
+    let sent = transactions().into_iter().flat_map(|transaction| sender.messages(&transaction));
     let written = sent.map(|message| message.encode());
     written.chain(captured().into_iter().flatten()).collect()
 }
@@ -35,9 +33,7 @@ pub(crate) fn sessions() -> Vec<Bytes> {
         made.append(&mut bodies);
         made.push(keepalive(transaction.end_lsn(), true));
     }
-    let captured = captured()
-        .into_iter()
-        .map(|stream| stream.into_iter().map(enveloped).collect());
+    let captured = captured().into_iter().map(|stream| stream.into_iter().map(enveloped).collect());
     std::iter::once(made).chain(captured).map(session).collect()
 }
 
@@ -72,21 +68,9 @@ fn captured() -> Vec<Vec<Bytes>> {
         .collect();
     files.sort();
     let message = |line: &str| {
-        (0..line.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap())
-            .collect()
+        (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect()
     };
-    files
-        .iter()
-        .map(|path| {
-            std::fs::read_to_string(path)
-                .unwrap()
-                .lines()
-                .map(message)
-                .collect()
-        })
-        .collect()
+    files.iter().map(|path| std::fs::read_to_string(path).unwrap().lines().map(message).collect()).collect()
 }
 
 fn transactions() -> Vec<Transaction> {
@@ -94,24 +78,11 @@ fn transactions() -> Vec<Transaction> {
         16_384,
         "public",
         "outbox",
-        &[
-            ("id", 2950),
-            ("aggregate_type", 25),
-            ("aggregate_id", 25),
-            ("event_type", 25),
-            ("payload", 3802),
-        ],
+        &[("id", 2950), ("aggregate_type", 25), ("aggregate_id", 25), ("event_type", 25), ("payload", 3802)],
     );
     let other = table(16_385, "public", "orders", &[("id", 20), ("note", 40_000)]);
-    let row = |id: &'static str| {
-        vec![
-            text(id),
-            text("order"),
-            text("4711"),
-            Value::Null,
-            text("{\"total\": 5}"),
-        ]
-    };
+    let row =
+        |id: &'static str| vec![text(id), text("order"), text("4711"), Value::Null, text("{\"total\": 5}")];
 
     let mut inserts = Transaction::new(Lsn::new(100), PgTimestamp::from_micros(1));
     for id in ["a", "b", "c", "d", "e"] {
@@ -119,33 +90,14 @@ fn transactions() -> Vec<Transaction> {
         inserts.insert(&other, vec![text("1"), Value::Null]);
     }
     let mut rest = Transaction::new(Lsn::new(1_000), PgTimestamp::from_micros(2));
-    rest.message(Message::Origin(Origin {
-        commit_lsn: Lsn::new(3),
-        name: "elsewhere".to_owned(),
-    }));
-    rest.message(Message::Type(Type {
-        id: 40_000,
-        schema: String::new(),
-        name: "bytea".to_owned(),
-    }));
-    rest.change(
-        &other,
-        Message::Update(other.id, None, vec![text("1"), Value::Unchanged]),
-    );
+    rest.message(Message::Origin(Origin { commit_lsn: Lsn::new(3), name: "elsewhere".to_owned() }));
+    rest.message(Message::Type(Type { id: 40_000, schema: String::new(), name: "bytea".to_owned() }));
+    rest.change(&other, Message::Update(other.id, None, vec![text("1"), Value::Unchanged]));
     let key = Old::Key(vec![text("1"), Value::Null]);
-    rest.change(
-        &other,
-        Message::Update(other.id, Some(key.clone()), vec![text("2"), text("\\x00")]),
-    );
-    rest.change(
-        &other,
-        Message::Delete(other.id, Old::Full(vec![text("2"), text("\\x00")])),
-    );
+    rest.change(&other, Message::Update(other.id, Some(key.clone()), vec![text("2"), text("\\x00")]));
+    rest.change(&other, Message::Delete(other.id, Old::Full(vec![text("2"), text("\\x00")])));
     rest.change(&outbox, Message::Delete(outbox.id, key));
-    rest.message(Message::Truncate(Truncate {
-        options: 3,
-        relations: vec![outbox.id, RelationId(1)],
-    }));
+    rest.message(Message::Truncate(Truncate { options: 3, relations: vec![outbox.id, RelationId(1)] }));
     rest.message(Message::Logical(Logical {
         transactional: true,
         lsn: Lsn::new(4),

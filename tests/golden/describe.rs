@@ -26,10 +26,7 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Origin(origin) => format!("Origin {:?} commit={}\n", origin.name, origin.commit_lsn),
         Message::Relation(described) => relation(described),
         Message::Type(described) => {
-            format!(
-                "Type {} schema={:?} name={:?}\n",
-                described.id, described.schema, described.name
-            )
+            format!("Type {} schema={:?} name={:?}\n", described.id, described.schema, described.name)
         }
         Message::Insert(id, new) => format!("Insert {}\n{}", id.0, row("new", new)),
         Message::Update(id, before, new) => {
@@ -43,11 +40,7 @@ pub(crate) fn message(message: &Message) -> String {
         }
         Message::Logical(logical) => format!(
             "Message {} prefix={:?} content={} lsn={}\n",
-            if logical.transactional {
-                "in the transaction"
-            } else {
-                "by itself"
-            },
+            if logical.transactional { "in the transaction" } else { "by itself" },
             logical.prefix,
             bytes(&logical.content),
             logical.lsn
@@ -119,22 +112,12 @@ fn row(kind: &str, values: &[Value]) -> String {
 fn bytes(bytes: &[u8]) -> String {
     const LONG: usize = 200;
     const SHOWN: usize = 20;
-    let shown = if bytes.len() > LONG {
-        &bytes[..SHOWN]
-    } else {
-        bytes
-    };
+    let shown = if bytes.len() > LONG { &bytes[..SHOWN] } else { bytes };
     let shown_text = match std::str::from_utf8(shown) {
         Ok(text) => format!("{text:?}"),
-        Err(_) => shown
-            .iter()
-            .fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
+        Err(_) => shown.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
     };
-    if bytes.len() > LONG {
-        format!("{shown_text}… ({} bytes)", bytes.len())
-    } else {
-        shown_text
-    }
+    if bytes.len() > LONG { format!("{shown_text}… ({} bytes)", bytes.len()) } else { shown_text }
 }
 
 /// Milliseconds since 1970, as in a record.

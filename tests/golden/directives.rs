@@ -45,10 +45,7 @@ pub(crate) fn start(sql: &str) -> Start {
 
 fn table(name: &str) -> TableName {
     let (schema, name) = name.split_once('.').unwrap();
-    TableName {
-        schema: unquoted(schema),
-        name: unquoted(name),
-    }
+    TableName { schema: unquoted(schema), name: unquoted(name) }
 }
 
 /// An identifier as SQL quotes it.

@@ -81,9 +81,37 @@ impl Outbox {
         eventually("everything is acknowledged", async || self.confirmed_flush().await >= end).await;
     }
 
+    /// Inserts an event with key `key` and a payload into the table of `sql/`, in the topic of "order".
+    pub(crate) async fn insert(&self, key: &str) {
+        self.sql(&format!(
+            "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
+             VALUES ('order', '{key}', 'Placed', '{{\"key\": \"{key}\"}}')"
+        ))
+        .await;
+    }
+
     /// Everything in the topic of `aggregate_type`.
     pub(crate) fn messages(&self, aggregate_type: &str) -> Vec<Message> {
         Reader::new(&self.topic(aggregate_type)).read_to_end()
+    }
+
+    /// The keys in the topic of "order", sorted: for events that only must arrive, once each.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.messages("order").iter().map(Message::key_text).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Waits until a relay that streams has looked at its publication once more.
+    pub(crate) async fn looked_again(&self) {
+        let now = self.text("clock_timestamp()").await;
+        // The last of its questions, asked and answered.
+        let sql = format!(
+            "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = 'outbox_relay'
+                     AND query_start > '{now}' AND query LIKE '%current_database%' AND state = 'idle')"
+        );
+        let sql = format!("SELECT {sql}");
+        eventually("the relay looks at its publication", async || self.text(&sql).await == "true").await;
     }
 
     /// Starts a relay on the unix socket as `outbox_relay`; `settings` as `--set` takes them.
@@ -136,6 +164,40 @@ impl Relay {
         .await;
     }
 
+    /// Waits until `/ready` answers with `status` and a body that has `part` in it; the body.
+    pub(crate) async fn ready_says(&self, status: u16, part: &str) -> String {
+        let mut last = None;
+        let start = Instant::now();
+        loop {
+            match self.page("/ready").await {
+                Some((found, body)) if found == status && body.contains(part) => return body,
+                page => last = page.or(last),
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "/ready never said {status} {part:?}; last {last:?}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the log has `part` in it.
+    pub(crate) async fn log_says(&self, part: &str) {
+        let start = Instant::now();
+        while !self.log().contains(part) {
+            assert!(start.elapsed() < PATIENCE, "the log never said {part:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it ends by itself with exit status 1; the log.
+    pub(crate) async fn refuses(self) -> String {
+        let (status, log) = self.ended().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        log
+    }
+
     /// Status and body of an HTTP page; `None` while nothing listens.
     pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
@@ -150,8 +212,18 @@ impl Relay {
     /// The value of a metric; `None` if it is not on the page.
     pub(crate) async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, page) = self.page("/metrics").await?;
-        let line = page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?;
-        line.parse().ok()
+        value_in(&page, name_and_labels)
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn metric_becomes(&self, name_and_labels: &str, value: f64) {
+        let mut last = None;
+        let start = Instant::now();
+        while last != Some(value) {
+            assert!(start.elapsed() < PATIENCE, "{name_and_labels} is {last:?}, and never became {value}");
+            last = self.metric(name_and_labels).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// SIGTERM.
@@ -188,6 +260,11 @@ impl Relay {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// The value of a metric on a page; `None` if it is not there.
+pub(crate) fn value_in(page: &str, name_and_labels: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?.parse().ok()
 }
 
 /// Waits until `state` holds.

@@ -48,6 +48,11 @@ impl Message {
         header.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
     }
 
+    /// The key, which must be text.
+    pub(crate) fn key_text(&self) -> String {
+        String::from_utf8(self.key.clone().unwrap()).unwrap()
+    }
+
     /// The header `id`.
     pub(crate) fn id(&self) -> String {
         self.header("id").unwrap()
@@ -64,8 +69,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(topic: &str) -> Self {
+        Self::on(&broker(), topic)
+    }
+
+    /// The same on another cluster.
+    pub(crate) fn on(broker: &str, topic: &str) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", broker())
+            .set("bootstrap.servers", broker)
             .set("group.id", "outbox-relay-test")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "false")

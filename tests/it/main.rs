@@ -13,5 +13,8 @@ mod kafka;
 mod main_job;
 mod postgres_connection;
 mod postgres_login;
+mod routing;
 mod servers;
+mod tables;
+mod values;
 mod writers;

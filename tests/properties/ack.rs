@@ -77,27 +77,17 @@ impl<T> Model<T> {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| matches!(entry, Entry::Transaction { end: None, .. }))
+        self.entries.iter().any(|entry| matches!(entry, Entry::Transaction { end: None, .. }))
     }
 
     pub(crate) fn begin(&mut self, committed: PgTimestamp) {
-        self.entries.push(Entry::Transaction {
-            committed,
-            end: None,
-            unconfirmed: Vec::new(),
-        });
+        self.entries.push(Entry::Transaction { committed, end: None, unconfirmed: Vec::new() });
     }
 
     /// The open transaction's unconfirmed records.
     pub(crate) fn open(&mut self) -> Option<&mut Vec<T>> {
         match self.entries.last_mut() {
-            Some(Entry::Transaction {
-                end: None,
-                unconfirmed,
-                ..
-            }) => Some(unconfirmed),
+            Some(Entry::Transaction { end: None, unconfirmed, .. }) => Some(unconfirmed),
             _ => None,
         }
     }
@@ -125,11 +115,7 @@ impl<T> Model<T> {
     /// Transactions with unconfirmed records: when they were committed.
     fn waiting(&self) -> Vec<PgTimestamp> {
         let waiting = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Transaction {
-                committed,
-                unconfirmed,
-                ..
-            } if !unconfirmed.is_empty() => Some(*committed),
+            Entry::Transaction { committed, unconfirmed, .. } if !unconfirmed.is_empty() => Some(*committed),
             _ => None,
         });
         waiting.collect()
@@ -189,9 +175,7 @@ fn confirm(ack: &mut Ack, model: &mut Model<TransactionNumber>, mut place: usize
 pub(crate) fn agree<T>(ack: &Ack, model: &Model<T>) {
     assert_eq!(ack.position().lsn().as_u64(), model.end_of(model.confirmed()));
     assert_eq!(ack.received().as_u64(), model.end_of(model.entries.iter()));
-    let confirmed = model
-        .confirmed()
-        .filter(|entry| matches!(entry, Entry::Transaction { .. }));
+    let confirmed = model.confirmed().filter(|entry| matches!(entry, Entry::Transaction { .. }));
     assert_eq!(ack.transactions_confirmed(), confirmed.count() as u64);
     let waiting = model.waiting();
     assert_eq!(ack.queue_len(), waiting.len());

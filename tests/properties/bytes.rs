@@ -139,13 +139,7 @@ fn damaged(bytes: Bytes, damage: &[Damage]) -> Vec<u8> {
 
 #[test]
 fn fuzz_bodies_run_over_their_seeds() {
-    fuzz::seeds::messages()
-        .iter()
-        .for_each(|seed| fuzz::message(seed));
-    fuzz::seeds::envelopes()
-        .iter()
-        .for_each(|seed| fuzz::envelope(seed));
-    fuzz::seeds::sessions()
-        .iter()
-        .for_each(|seed| fuzz::session(seed));
+    fuzz::seeds::messages().iter().for_each(|seed| fuzz::message(seed));
+    fuzz::seeds::envelopes().iter().for_each(|seed| fuzz::envelope(seed));
+    fuzz::seeds::sessions().iter().for_each(|seed| fuzz::session(seed));
 }

@@ -12,20 +12,10 @@ use proptest::prelude::*;
 use crate::wire::{Message, Old, Row};
 
 pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
-    let data = (lsn(), lsn(), time(), content(200)).prop_map(|(start, wal_end, sent, data)| {
-        Envelope::XLogData(XLogData {
-            start,
-            wal_end,
-            sent,
-            data,
-        })
-    });
+    let data = (lsn(), lsn(), time(), content(200))
+        .prop_map(|(start, wal_end, sent, data)| Envelope::XLogData(XLogData { start, wal_end, sent, data }));
     let keepalive = (lsn(), time(), any::<bool>()).prop_map(|(wal_end, sent, reply_requested)| {
-        Envelope::Keepalive(Keepalive {
-            wal_end,
-            sent,
-            reply_requested,
-        })
+        Envelope::Keepalive(Keepalive { wal_end, sent, reply_requested })
     });
     prop_oneof![data, keepalive]
 }
@@ -33,18 +23,10 @@ pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (lsn(), time(), any::<u32>()).prop_map(|(commit_lsn, commit_time, xid)| {
-            Message::Begin(Begin {
-                commit_lsn,
-                commit_time,
-                xid,
-            })
+            Message::Begin(Begin { commit_lsn, commit_time, xid })
         }),
         (lsn(), lsn(), time()).prop_map(|(commit_lsn, end_lsn, commit_time)| {
-            Message::Commit(Commit {
-                commit_lsn,
-                end_lsn,
-                commit_time,
-            })
+            Message::Commit(Commit { commit_lsn, end_lsn, commit_time })
         }),
         (lsn(), name()).prop_map(|(commit_lsn, name)| Message::Origin(Origin { commit_lsn, name })),
         relation().prop_map(Message::Relation),
@@ -60,25 +42,14 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         (any::<u8>(), vec(id(), 0..4))
             .prop_map(|(options, relations)| Message::Truncate(Truncate { options, relations })),
         (any::<bool>(), lsn(), name(), content(60)).prop_map(|(transactional, lsn, prefix, content)| {
-            Message::Logical(Logical {
-                transactional,
-                lsn,
-                prefix,
-                content,
-            })
+            Message::Logical(Logical { transactional, lsn, prefix, content })
         }),
     ]
 }
 
 fn relation() -> impl Strategy<Value = Relation> {
-    let column = (any::<bool>(), name(), any::<u32>(), any::<i32>()).prop_map(
-        |(key, name, type_id, type_modifier)| Column {
-            key,
-            name,
-            type_id,
-            type_modifier,
-        },
-    );
+    let column = (any::<bool>(), name(), any::<u32>(), any::<i32>())
+        .prop_map(|(key, name, type_id, type_modifier)| Column { key, name, type_id, type_modifier });
     (id(), name(), name(), any::<u8>(), vec(column, 0..6)).prop_map(
         |(id, schema, name, replica_identity, columns)| Relation {
             id,

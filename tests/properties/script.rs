@@ -75,12 +75,7 @@ pub(crate) struct Event {
 /// A change before it has a place.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Event {
-        outbox: u8,
-        key: Option<u8>,
-        value: Option<u16>,
-        stuck: bool,
-    },
+    Event { outbox: u8, key: Option<u8>, value: Option<u16>, stuck: bool },
     Rejected(u8, bool),
     InsertElsewhere,
     UpdateElsewhere,
@@ -111,29 +106,19 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
                 commit_lsn
             });
             let places: Vec<u64> = places.collect();
-            let near = if places.is_empty() {
-                FIRST
-            } else {
-                *at.get(&places)
-            };
+            let near = if places.is_empty() { FIRST } else { *at.get(&places) };
             let switch = near + around - 1;
             let transactions = transactions.iter().zip(&places).enumerate();
             let transactions = transactions.map(|(index, ((_, changed, changes), commit_lsn))| {
                 committed(index, *commit_lsn, switch, *changed, changes)
             });
-            let mut script = Script {
-                transactions: transactions.collect(),
-                max_in_flight: 1,
-                switch: Lsn::new(switch),
-            };
+            let mut script =
+                Script { transactions: transactions.collect(), max_in_flight: 1, switch: Lsn::new(switch) };
             script.max_in_flight = match room {
                 Room::Bytes(bytes) => bytes,
-                Room::Records(records) => script
-                    .events()
-                    .take(records)
-                    .map(Event::size)
-                    .sum::<usize>()
-                    .max(1),
+                Room::Records(records) => {
+                    script.events().take(records).map(Event::size).sum::<usize>().max(1)
+                }
             };
             script
         })
@@ -182,29 +167,16 @@ fn outbox(number: u8, changed: bool) -> Relation {
             ("id", 2950),
         ]
     } else {
-        &[
-            ("id", 2950),
-            ("aggregate_type", 25),
-            ("aggregate_id", 25),
-            ("event_type", 25),
-            ("payload", 25),
-        ]
+        &[("id", 2950), ("aggregate_type", 25), ("aggregate_id", 25), ("event_type", 25), ("payload", 25)]
     };
     table(u32::from(number) + 10, schema, name, columns)
 }
 
 /// A row of `table` with its columns by name; what is not named is NULL.
 fn row(table: &Relation, values: &[(&str, Option<&Bytes>)]) -> Row {
-    let value = |name: &str| {
-        values
-            .iter()
-            .find(|(column, _)| *column == name)
-            .and_then(|(_, value)| *value)
-    };
+    let value = |name: &str| values.iter().find(|(column, _)| *column == name).and_then(|(_, value)| *value);
     let columns = table.columns.iter();
-    columns
-        .map(|column| value(&column.name).map_or(Value::Null, |value| text(value.clone())))
-        .collect()
+    columns.map(|column| value(&column.name).map_or(Value::Null, |value| text(value.clone()))).collect()
 }
 
 fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes: &[Change]) -> Committed {
@@ -215,19 +187,11 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
     // Rows so far; TRUNCATE and messages are none.
     let mut rows = 0;
     for change in changes {
-        rows += u32::from(!matches!(
-            change,
-            Change::Truncate(_) | Change::Message | Change::Origin
-        ));
+        rows += u32::from(!matches!(change, Change::Truncate(_) | Change::Message | Change::Origin));
         let id = Bytes::from(format!("event-{number}-{rows}"));
         let kind = Bytes::from_static(b"order");
         expected.push(match *change {
-            Change::Event {
-                outbox: of,
-                key,
-                value,
-                stuck,
-            } => {
+            Change::Event { outbox: of, key, value, stuck } => {
                 let table = outbox(of, changed);
                 let key = key.map(|key| Bytes::from(format!("order-{key}")));
                 let value = value.map(|len| Bytes::from(vec![b'x'; usize::from(len)]));
@@ -263,11 +227,7 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
                     &[("id", Some(&id)), ("aggregate_type", Some(&bad))]
                 };
                 transaction.insert(&table, row(&table, columns));
-                let reason = if without_id {
-                    RejectionReason::Null
-                } else {
-                    RejectionReason::InvalidTopic
-                };
+                let reason = if without_id { RejectionReason::Null } else { RejectionReason::InvalidTopic };
                 Expected::Rejected(reason)
             }
             Change::InsertElsewhere => {
@@ -291,13 +251,7 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
             Change::Truncate(of) => {
                 let table = outbox(of, changed);
                 let relations = vec![ELSEWHERE, table.id];
-                transaction.change(
-                    &table,
-                    Message::Truncate(Truncate {
-                        options: 0,
-                        relations,
-                    }),
-                );
+                transaction.change(&table, Message::Truncate(Truncate { options: 0, relations }));
                 Expected::Truncate
             }
             Change::Message => {
@@ -318,20 +272,14 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
             }
         });
     }
-    Committed {
-        transaction,
-        changes: expected,
-    }
+    Committed { transaction, changes: expected }
 }
 
 impl Script {
     /// A relay whose slot has confirmed everything before `confirmed_flush`.
     pub(crate) fn relay(&self, confirmed_flush: Lsn) -> Relay {
         let template = |text| Template::parse(text).unwrap();
-        let name = |schema: &str| TableName {
-            schema: schema.to_owned(),
-            name: "outbox".to_owned(),
-        };
+        let name = |schema: &str| TableName { schema: schema.to_owned(), name: "outbox".to_owned() };
         Relay::new(Start {
             spec: Spec {
                 tables: vec![name("public"), name("audit")],
@@ -403,11 +351,7 @@ impl Event {
     /// Value, key, headers, and what librdkafka takes for itself.
     pub(crate) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + len(value))
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + len(value)).sum();
         len(&self.key) + len(&self.value) + headers + RECORD_OVERHEAD
     }
 
@@ -416,11 +360,8 @@ impl Event {
         assert_eq!((&record.key, &record.value), (&self.key, &self.value));
         assert_eq!(record.partition, None);
         assert_eq!(record.timestamp.0, self.timestamp);
-        let headers: Vec<_> = record
-            .headers
-            .iter()
-            .map(|header| (header.name.as_ref(), header.value.clone()))
-            .collect();
+        let headers: Vec<_> =
+            record.headers.iter().map(|header| (header.name.as_ref(), header.value.clone())).collect();
         assert_eq!(headers, self.headers);
         assert_eq!(record.size(), self.size());
     }

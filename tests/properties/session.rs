@@ -63,10 +63,7 @@ impl Session {
             next,
             sending: VecDeque::new(),
             changes: 0,
-            model: Model {
-                floor: confirmed_flush.as_u64(),
-                entries: Vec::new(),
-            },
+            model: Model { floor: confirmed_flush.as_u64(), entries: Vec::new() },
             in_flight: Vec::new(),
             rejected: 0,
             tally: Tally::default(),
@@ -106,10 +103,7 @@ impl<'a> World<'a> {
             session.changes = 0;
         }
         if !session.relay.has_room() {
-            assert!(
-                session.relay.in_flight().records() > 0,
-                "no room, and nothing that could make some"
-            );
+            assert!(session.relay.in_flight().records() > 0, "no room, and nothing that could make some");
             return false;
         }
         if let Some(message) = session.sending.pop_front() {
@@ -137,10 +131,7 @@ impl<'a> World<'a> {
             Message::Insert(..) | Message::Update(..) | Message::Delete(..) | Message::Truncate(_) => {
                 let change = session.changes;
                 session.changes += 1;
-                let place = Place {
-                    transaction: session.current(),
-                    change,
-                };
+                let place = Place { transaction: session.current(), change };
                 return self.changed(place, &committed.changes[change], step);
             }
             Message::Relation(_) | Message::Type(_) | Message::Origin(_) | Message::Logical(_) => {}
@@ -159,11 +150,7 @@ impl<'a> World<'a> {
                 session.last_header = header;
                 let known = session.in_flight.iter().any(|sent| sent.token == record.token);
                 assert!(!known, "{:?} is in flight already", record.token);
-                session.in_flight.push(Sent {
-                    token: record.token,
-                    place,
-                    size: event.size(),
-                });
+                session.in_flight.push(Sent { token: record.token, place, size: event.size() });
                 session.model.open().unwrap().push(place);
                 let first = self.made.entry(place).or_insert_with(|| record.clone());
                 first.token = record.token;
@@ -188,25 +175,14 @@ impl<'a> World<'a> {
         let session = &mut self.session;
         let inside = session.model.is_open();
         // A transaction of which nothing was sent yet lies before the relay all the same.
-        let next = if inside || session.sending.is_empty() {
-            session.next
-        } else {
-            session.current()
-        };
+        let next = if inside || session.sending.is_empty() { session.next } else { session.current() };
         let next = self.script.transactions.get(next);
-        let limit = next
-            .map_or(self.script.end(), |committed| committed.transaction.commit_lsn)
-            .as_u64();
+        let limit = next.map_or(self.script.end(), |committed| committed.transaction.commit_lsn).as_u64();
         let limit = if inside { limit + 1_000 } else { limit };
         let wal_end = (limit * thousandths).div_euclid(1000);
         let step = session.relay.wal(keepalive(Lsn::new(wal_end), reply_requested));
-        let Ok(Step::Keepalive(seen)) = step else {
-            panic!("a keepalive gave {step:?}")
-        };
-        assert_eq!(
-            (seen.wal_end, seen.reply_requested),
-            (Lsn::new(wal_end), reply_requested)
-        );
+        let Ok(Step::Keepalive(seen)) = step else { panic!("a keepalive gave {step:?}") };
+        assert_eq!((seen.wal_end, seen.reply_requested), (Lsn::new(wal_end), reply_requested));
         session.model.keepalive(wal_end);
         self.check();
     }
@@ -216,29 +192,18 @@ impl<'a> World<'a> {
         let session = &mut self.session;
         let script = self.script;
         let free = |sent: &Sent| stuck || !script.is_stuck(sent.place);
-        let candidates: Vec<usize> = (0..session.in_flight.len())
-            .filter(|index| free(&session.in_flight[*index]))
-            .collect();
+        let candidates: Vec<usize> =
+            (0..session.in_flight.len()).filter(|index| free(&session.in_flight[*index])).collect();
         if candidates.is_empty() {
             return false;
         }
-        let sent = session
-            .in_flight
-            .swap_remove(candidates[choice % candidates.len()]);
+        let sent = session.in_flight.swap_remove(candidates[choice % candidates.len()]);
         self.stored.insert(sent.place);
         let known = session.relay.confirmed(sent.token).unwrap();
         assert_eq!(known.size, sent.size);
-        assert_eq!(
-            known.committed,
-            script.transactions[sent.place.transaction]
-                .transaction
-                .commit_time
-        );
+        assert_eq!(known.committed, script.transactions[sent.place.transaction].transaction.commit_time);
         assert_eq!(session.relay.confirmed(sent.token), None, "confirmed twice");
-        session
-            .model
-            .unconfirmed()
-            .for_each(|records| records.retain(|place| *place != sent.place));
+        session.model.unconfirmed().for_each(|records| records.retain(|place| *place != sent.place));
         self.check();
         true
     }
@@ -276,13 +241,7 @@ impl<'a> World<'a> {
         let (events, rejected) = self.script.events_and_rejected();
         assert_eq!(self.stored, events);
         let session = &self.session;
-        assert_eq!(
-            (
-                session.relay.in_flight().records(),
-                session.relay.in_flight().bytes()
-            ),
-            (0, 0)
-        );
+        assert_eq!((session.relay.in_flight().records(), session.relay.in_flight().bytes()), (0, 0));
         match rejected.first() {
             None => {
                 assert_eq!(session.relay.position().lsn(), self.script.end());
@@ -304,10 +263,7 @@ impl<'a> World<'a> {
         assert!(relay.position() >= session.position, "the position moved back");
         session.position = relay.position();
         assert_eq!(relay.tally(), session.tally);
-        assert_eq!(
-            relay.is_settled(),
-            relay.ack().queue_len() == 0 && !session.model.is_open()
-        );
+        assert_eq!(relay.is_settled(), relay.ack().queue_len() == 0 && !session.model.is_open());
 
         // Never past an unconfirmed record: what the server would not send again, Kafka has.
         let position = relay.position().lsn();
@@ -318,18 +274,14 @@ impl<'a> World<'a> {
                     "{position} lies inside a commit record"
                 );
                 let has = |change: &usize| match committed.changes[*change] {
-                    Expected::Event(_) => self.stored.contains(&Place {
-                        transaction: index,
-                        change: *change,
-                    }),
+                    Expected::Event(_) => {
+                        self.stored.contains(&Place { transaction: index, change: *change })
+                    }
                     Expected::Rejected(_) => false,
                     _ => true,
                 };
                 let lost = (0..committed.changes.len()).find(|change| !has(change));
-                assert_eq!(
-                    lost, None,
-                    "transaction {index} is acknowledged without its change"
-                );
+                assert_eq!(lost, None, "transaction {index} is acknowledged without its change");
             }
         }
 
@@ -338,10 +290,7 @@ impl<'a> World<'a> {
         assert_eq!(relay.in_flight().records(), session.in_flight.len());
         assert_eq!(relay.in_flight().bytes(), bytes);
         assert_eq!(relay.has_room(), bytes < self.script.max_in_flight);
-        assert!(
-            bytes <= self.script.max_in_flight + largest,
-            "{bytes} bytes are in flight"
-        );
+        assert!(bytes <= self.script.max_in_flight + largest, "{bytes} bytes are in flight");
         assert!(relay.ack().queue_len() <= session.in_flight.len() + session.rejected);
     }
 }

@@ -32,15 +32,8 @@ const LAYERS: [&[&str]; 7] = [
 /// Parts of the standard library that do something, or ask something, outside the program.
 const IMPURE_STD: [&str; 7] = ["io", "net", "fs", "env", "thread", "process", "os"];
 const IMPURE_WORDS: [&str; 2] = ["SystemTime", "Instant"];
-const IMPURE_MACROS: [&str; 7] = [
-    "print",
-    "println",
-    "eprint",
-    "eprintln",
-    "env",
-    "option_env",
-    "include_str",
-];
+const IMPURE_MACROS: [&str; 7] =
+    ["print", "println", "eprint", "eprintln", "env", "option_env", "include_str"];
 
 /// Complaints about the paths in `content`, a file of `src/`. `crates` are the dependencies' names.
 pub(crate) fn check(path: &str, content: &str, crates: &BTreeSet<String>) -> Vec<String> {
@@ -64,9 +57,7 @@ pub(crate) fn check(path: &str, content: &str, crates: &BTreeSet<String>) -> Vec
             if let (Some(here), Some(there)) = (here, layer(next))
                 && there > here
             {
-                complaints.insert(format!(
-                    "uses crate::{next}, which is built on it: imports go one way"
-                ));
+                complaints.insert(format!("uses crate::{next}, which is built on it: imports go one way"));
             }
             if pure.is_some() && !PURE.iter().any(|(name, _)| *name == next) {
                 complaints.insert(format!("is pure and uses crate::{next}, which is not"));
@@ -118,10 +109,7 @@ fn layer(module: &str) -> Option<usize> {
 }
 
 fn before_tests(content: &str) -> &str {
-    content
-        .split("#[cfg(test)]\nmod tests {")
-        .next()
-        .unwrap_or(content)
+    content.split("#[cfg(test)]\nmod tests {").next().unwrap_or(content)
 }
 
 /// Names, and other characters one by one; `::` is one word. Without comments and without what stands in quotes.
@@ -129,9 +117,7 @@ fn words(content: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = content;
     while let Some(c) = rest.chars().next() {
-        let raw = ["r\"", "r#\"", "br\"", "br#\""]
-            .into_iter()
-            .find(|start| rest.starts_with(start));
+        let raw = ["r\"", "r#\"", "br\"", "br#\""].into_iter().find(|start| rest.starts_with(start));
         let len = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if let Some(start) = raw {
@@ -143,9 +129,7 @@ fn words(content: &str) -> Vec<String> {
         } else if c == '\'' && is_character(rest) {
             quoted(rest, '\'')
         } else if c.is_alphanumeric() || c == '_' {
-            let len = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
+            let len = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             words.push(rest[..len].to_owned());
             len
         } else {
@@ -231,10 +215,8 @@ fn is_name(word: &str) -> bool {
 
 /// `super` and `self` written out from the crate's root.
 fn resolve(path: &[String], module: &[&str]) -> Vec<String> {
-    let mut base: Vec<String> = std::iter::once("crate")
-        .chain(module.iter().copied())
-        .map(str::to_owned)
-        .collect();
+    let mut base: Vec<String> =
+        std::iter::once("crate").chain(module.iter().copied()).map(str::to_owned).collect();
     let mut rest = path;
     let mut relative = false;
     while let Some((first, more)) = rest.split_first() {
@@ -270,10 +252,7 @@ mod tests {
         let fine = "use std::{fmt, collections::HashMap};\nuse bytes::Bytes;\nuse crate::{lsn::Lsn, wal::{self, Envelope}};\n\
                     use super::relation::Mapping;\nfn f<'a>(x: &'a str) -> char { '\"' }";
         assert_eq!(complaints("src/outbox/event.rs", fine), Vec::<String>::new());
-        assert_eq!(
-            complaints("src/debezium/a.rs", "use serde_json::Value;"),
-            Vec::<String>::new()
-        );
+        assert_eq!(complaints("src/debezium/a.rs", "use serde_json::Value;"), Vec::<String>::new());
     }
 
     #[test]
@@ -281,70 +260,36 @@ mod tests {
         for (content, complaint) in [
             ("use std::fs;", "is pure and uses std::fs"),
             ("use std::{fmt, io::Read};", "is pure and uses std::io"),
-            (
-                "fn f() { std::thread::yield_now() }",
-                "is pure and uses std::thread",
-            ),
-            (
-                "use std::time::SystemTime;",
-                "is pure and knows SystemTime: time is an argument",
-            ),
-            (
-                "use std::time::{Duration, Instant};",
-                "is pure and knows Instant: time is an argument",
-            ),
+            ("fn f() { std::thread::yield_now() }", "is pure and uses std::thread"),
+            ("use std::time::SystemTime;", "is pure and knows SystemTime: time is an argument"),
+            ("use std::time::{Duration, Instant};", "is pure and knows Instant: time is an argument"),
             ("use tokio::time;", "is pure and uses the crate tokio"),
             ("use tokio as t;", "is pure and uses the crate tokio"),
-            (
-                "fn f() { tracing::info!(\"x\") }",
-                "is pure and uses the crate tracing",
-            ),
+            ("fn f() { tracing::info!(\"x\") }", "is pure and uses the crate tracing"),
             ("use serde_json::Value;", "is pure and uses the crate serde_json"),
-            (
-                "use crate::config::Config;",
-                "is pure and uses crate::config, which is not",
-            ),
-            (
-                "use super::super::kafka;",
-                "uses crate::kafka, which is built on it: imports go one way",
-            ),
+            ("use crate::config::Config;", "is pure and uses crate::config, which is not"),
+            ("use super::super::kafka;", "uses crate::kafka, which is built on it: imports go one way"),
             ("fn f() { println!(\"x\") }", "is pure and uses println!"),
             ("const A: &str = env!(\"A\");", "is pure and uses env!"),
         ] {
-            assert!(
-                complaints("src/wal/a.rs", content).contains(&complaint.to_owned()),
-                "{content}"
-            );
+            assert!(complaints("src/wal/a.rs", content).contains(&complaint.to_owned()), "{content}");
         }
     }
 
     #[test]
     fn imports_against_the_layers_are_found() {
-        let up = |module| {
-            vec![format!(
-                "uses crate::{module}, which is built on it: imports go one way"
-            )]
-        };
+        let up = |module| vec![format!("uses crate::{module}, which is built on it: imports go one way")];
         assert_eq!(complaints("src/lsn.rs", "use crate::ack::Ack;"), up("ack"));
+        assert_eq!(complaints("src/outbox/mod.rs", "use crate::{lsn, relay::Relay};"), up("relay"));
         assert_eq!(
-            complaints("src/outbox/mod.rs", "use crate::{lsn, relay::Relay};"),
-            up("relay")
-        );
-        assert_eq!(
-            complaints(
-                "src/kafka/mod.rs",
-                "use tokio::net;\nuse crate::session::Session;"
-            ),
+            complaints("src/kafka/mod.rs", "use tokio::net;\nuse crate::session::Session;"),
             up("session")
         );
         assert_eq!(
             complaints("src/session.rs", "use crate::{kafka, postgres, relay};"),
             Vec::<String>::new()
         );
-        assert_eq!(
-            complaints("src/main.rs", "use outbox_relay::cli;"),
-            Vec::<String>::new()
-        );
+        assert_eq!(complaints("src/main.rs", "use outbox_relay::cli;"), Vec::<String>::new());
     }
 
     #[test]

@@ -9,11 +9,7 @@ pub(crate) fn length(_: &str, content: &str) -> Vec<String> {
         "{lines} lines, more than {LONGEST}. Two things live in it: move one to a file of its own, named for what it is, \
          with its tests"
     );
-    if lines > LONGEST {
-        vec![complaint]
-    } else {
-        Vec::new()
-    }
+    if lines > LONGEST { vec![complaint] } else { Vec::new() }
 }
 
 pub(crate) fn module_doc(_: &str, content: &str) -> Vec<String> {
@@ -42,10 +38,7 @@ pub(crate) fn unfinished(_: &str, content: &str) -> Vec<String> {
     for (number, line) in content.lines().enumerate() {
         for word in UNFINISHED {
             if occurrences(line, word).any(|at| !continues(line[..at].chars().next_back())) {
-                complaints.push(format!(
-                    "line {}: {word}: finish it, or file an issue",
-                    number + 1
-                ));
+                complaints.push(format!("line {}: {word}: finish it, or file an issue", number + 1));
             }
         }
     }
@@ -55,14 +48,9 @@ pub(crate) fn unfinished(_: &str, content: &str) -> Vec<String> {
 const EMPTY_NAMES: [&str; 4] = ["utils", "common", "helpers", "misc"];
 
 pub(crate) fn name(path: &str, _: &str) -> Vec<String> {
-    let mut parts = path
-        .split('/')
-        .map(|part| part.strip_suffix(".rs").unwrap_or(part));
+    let mut parts = path.split('/').map(|part| part.strip_suffix(".rs").unwrap_or(part));
     let empty = parts.find(|part| EMPTY_NAMES.contains(part));
-    empty
-        .map(|part| format!("\"{part}\" says nothing: name it for what is inside"))
-        .into_iter()
-        .collect()
+    empty.map(|part| format!("\"{part}\" says nothing: name it for what is inside")).into_iter().collect()
 }
 
 /// Folders of somebody's machine.
@@ -82,10 +70,7 @@ pub(crate) fn outside(path: &str, content: &str) -> Vec<String> {
                     && !continues(after)
             };
             if occurrences(line, folder).any(names_it) {
-                complaints.push(format!(
-                    "line {}: {folder} is a folder of one machine",
-                    number + 1
-                ));
+                complaints.push(format!("line {}: {folder} is a folder of one machine", number + 1));
             }
         }
         if climbs(line) > depth {
@@ -129,13 +114,7 @@ fn long_files_are_found() {
 fn missing_and_endless_module_docs_are_found() {
     assert!(module_doc("src/a.rs", "//! A.\n\nuse b;").is_empty());
     assert!(module_doc("src/a.rs", "//! A.\n".repeat(15).as_str()).is_empty());
-    for content in [
-        "",
-        "use b;\n//! A.",
-        "// A.",
-        "/// A.",
-        "//! A.\n".repeat(16).as_str(),
-    ] {
+    for content in ["", "use b;\n//! A.", "// A.", "/// A.", "//! A.\n".repeat(16).as_str()] {
         assert_eq!(module_doc("src/a.rs", content).len(), 1, "{content:?}");
     }
 }
@@ -143,27 +122,15 @@ fn missing_and_endless_module_docs_are_found() {
 #[test]
 fn unfinished_work_is_found() {
     for word in UNFINISHED {
-        assert_eq!(
-            unfinished("src/a.rs", &format!("a\n  // {word} b")).len(),
-            1,
-            "{word}"
-        );
+        assert_eq!(unfinished("src/a.rs", &format!("a\n  // {word} b")).len(), 1, "{word}");
         assert!(unfinished("src/a.rs", &format!("a{word}")).is_empty(), "{word}");
     }
-    assert_eq!(
-        unfinished("src/a.rs", &format!("{} = \"why\"]", UNFINISHED[5])).len(),
-        1
-    );
+    assert_eq!(unfinished("src/a.rs", &format!("{} = \"why\"]", UNFINISHED[5])).len(), 1);
 }
 
 #[test]
 fn empty_names_are_found() {
-    for path in [
-        "src/utils.rs",
-        "tests/common/mod.rs",
-        "src/a/helpers.rs",
-        "src/misc/b.rs",
-    ] {
+    for path in ["src/utils.rs", "tests/common/mod.rs", "src/a/helpers.rs", "src/misc/b.rs"] {
         assert_eq!(name(path, "").len(), 1, "{path}");
     }
     for path in ["src/uncommon.rs", "src/a.rs"] {
@@ -174,20 +141,14 @@ fn empty_names_are_found() {
 #[test]
 fn paths_of_a_machine_are_found() {
     let [one, two, three] = MACHINE;
-    for line in [
-        format!("cd {one}"),
-        format!("\"{two}/.cargo\""),
-        format!("path={three}/me"),
-        format!("`{one}/a`"),
-    ] {
+    for line in
+        [format!("cd {one}"), format!("\"{two}/.cargo\""), format!("path={three}/me"), format!("`{one}/a`")]
+    {
         assert_eq!(outside("a.md", &line).len(), 1, "{line}");
     }
-    for line in [
-        format!("a{one}"),
-        format!(".github{one}flows"),
-        format!("https://a.b{one}"),
-        format!("${{A}}{two}"),
-    ] {
+    for line in
+        [format!("a{one}"), format!(".github{one}flows"), format!("https://a.b{one}"), format!("${{A}}{two}")]
+    {
         assert!(outside("a.md", &line).is_empty(), "{line}");
     }
 }
@@ -196,12 +157,6 @@ fn paths_of_a_machine_are_found() {
 fn paths_out_of_the_repository_are_found() {
     let up = "../";
     assert_eq!(outside("README.md", &format!("see {up}shared")).len(), 1);
-    assert!(
-        outside(
-            "docs/a.md",
-            &format!("[map]({up}ARCHITECTURE.md), [map]({up}README.md)")
-        )
-        .is_empty()
-    );
+    assert!(outside("docs/a.md", &format!("[map]({up}ARCHITECTURE.md), [map]({up}README.md)")).is_empty());
     assert_eq!(outside("docs/a.md", &format!("{up}{up}b")).len(), 1);
 }

@@ -5,10 +5,7 @@
 
 #![allow(clippy::allow_attributes, reason = "`expect` fails where everything is used")]
 #![allow(dead_code, reason = "each test and each bench uses its own part of this")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "what does not fit the format must not be written"
-)]
+#![allow(clippy::unwrap_used, reason = "what does not fit the format must not be written")]
 
 pub(crate) mod stream;
 

@@ -47,11 +47,7 @@ struct Change {
 impl Transaction {
     /// An empty transaction whose commit record starts at `commit_lsn`.
     pub(crate) fn new(commit_lsn: Lsn, commit_time: PgTimestamp) -> Self {
-        Self {
-            commit_lsn,
-            commit_time,
-            changes: Vec::new(),
-        }
+        Self { commit_lsn, commit_time, changes: Vec::new() }
     }
 
     /// Where its commit record ends.
@@ -66,10 +62,7 @@ impl Transaction {
 
     /// `message` concerns `table`, which must be described before it.
     pub(crate) fn change(&mut self, table: &Relation, message: Message) {
-        self.changes.push(Change {
-            table: Some(table.clone()),
-            message,
-        });
+        self.changes.push(Change { table: Some(table.clone()), message });
     }
 
     /// `message` concerns no table.
@@ -87,16 +80,8 @@ pub(crate) struct Sender {
 impl Sender {
     /// The messages of `transaction`, in the order in which a server sends them.
     pub(crate) fn messages(&mut self, transaction: &Transaction) -> Vec<Message> {
-        let &Transaction {
-            commit_lsn,
-            commit_time,
-            ..
-        } = transaction;
-        let mut messages = vec![Message::Begin(Begin {
-            commit_lsn,
-            commit_time,
-            xid: 1,
-        })];
+        let &Transaction { commit_lsn, commit_time, .. } = transaction;
+        let mut messages = vec![Message::Begin(Begin { commit_lsn, commit_time, xid: 1 })];
         for Change { table, message } in &transaction.changes {
             if let Some(table) = table
                 && self.described.get(&table.id) != Some(table)
@@ -106,11 +91,7 @@ impl Sender {
             }
             messages.push(message.clone());
         }
-        messages.push(Message::Commit(Commit {
-            commit_lsn,
-            end_lsn: transaction.end_lsn(),
-            commit_time,
-        }));
+        messages.push(Message::Commit(Commit { commit_lsn, end_lsn: transaction.end_lsn(), commit_time }));
         messages
     }
 
@@ -124,9 +105,5 @@ impl Sender {
 
 /// The body of a keepalive.
 pub(crate) fn keepalive(wal_end: Lsn, reply_requested: bool) -> Bytes {
-    envelope(&Envelope::Keepalive(Keepalive {
-        wal_end,
-        sent: PgTimestamp::from_micros(0),
-        reply_requested,
-    }))
+    envelope(&Envelope::Keepalive(Keepalive { wal_end, sent: PgTimestamp::from_micros(0), reply_requested }))
 }
