@@ -101,7 +101,8 @@ pub(super) fn check_publication(
 ) -> Result<(), Setting> {
     let name = name.to_owned();
     let Some(publication) = publication else {
-        return Err(Setting::NoPublication { publication: name, database: database.to_owned() });
+        let tables = outboxes.iter().map(|outbox| outbox.name.clone()).collect();
+        return Err(Setting::NoPublication { publication: name, database: database.to_owned(), tables });
     };
     if !publication.inserts {
         return Err(Setting::NoInserts(name));
