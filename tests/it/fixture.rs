@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use crate::kafka::{Message, Reader, broker, create_topic};
-use crate::servers::{Database, superuser};
+use crate::servers::Database;
 
 /// Nothing that a test waits for takes this long, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,18 +27,22 @@ impl Outbox {
 
     /// The same in a database made with `options`.
     pub(crate) async fn create_in(options: &str) -> Self {
-        let database = Database::create(options).await;
+        let outbox = Self::create_on(Database::create(options).await).await;
+        create_topic(&outbox.topic("order"), 3, &[]).await;
+        outbox
+    }
+
+    /// The same in a database that is there; no topic.
+    pub(crate) async fn create_on(database: Database) -> Self {
         database.client.batch_execute(include_str!("../../sql/01_table.sql")).await.unwrap();
         // Roles belong to the whole server: tests that start together must not both find it missing.
         let lock = "SELECT pg_advisory_lock(42)";
-        let admin = crate::servers::client(&superuser()).await;
+        let admin = crate::servers::client(&database.server).await;
         admin.batch_execute(lock).await.unwrap();
         database.client.batch_execute(include_str!("../../sql/02_role.sql")).await.unwrap();
         drop(admin);
         database.client.batch_execute(include_str!("../../sql/03_publication.sql")).await.unwrap();
-        let outbox = Self { database };
-        create_topic(&outbox.topic("order"), 3, &[]).await;
-        outbox
+        Self { database }
     }
 
     /// The topic of events of `aggregate_type`.
@@ -131,7 +135,7 @@ impl Relay {
     fn start(outbox: &Outbox, settings: &[&str]) -> Self {
         // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = &superuser().hosts[0];
+        let host = &outbox.database.server.hosts[0];
         let Address::Unix(directory) = &host.address else {
             panic!("OUTBOX_TEST_POSTGRES is no unix socket")
         };
@@ -200,13 +204,18 @@ impl Relay {
 
     /// Status and body of an HTTP page; `None` while nothing listens.
     pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
+        self.answer(path).await.map(|(status, _, body)| (status, body))
+    }
+
+    /// Status, head and body of an HTTP page; `None` while nothing listens.
+    pub(crate) async fn answer(&self, path: &str) -> Option<(u16, String, String)> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body.to_owned()))
     }
 
     /// The value of a metric; `None` if it is not on the page.

@@ -8,6 +8,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::servers::variable;
@@ -127,5 +129,35 @@ impl Reader {
         }
         messages.sort_by_key(|message| (message.partition, message.offset));
         messages
+    }
+}
+
+/// A Kafka in this process that can be switched off: one broker, without the guarantees of a real one.
+pub(crate) struct OwnKafka(MockCluster<'static, DefaultProducerContext>);
+
+impl OwnKafka {
+    /// With one topic of one partition.
+    pub(crate) fn with_topic(topic: &str) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(topic, 1, 1).unwrap();
+        Self(cluster)
+    }
+
+    /// The setting that leads a relay here.
+    pub(crate) fn setting(&self) -> String {
+        format!("kafka.bootstrap.servers={}", self.0.bootstrap_servers())
+    }
+
+    pub(crate) fn switch_off(&self) {
+        self.0.broker_down(1).unwrap();
+    }
+
+    pub(crate) fn switch_on(&self) {
+        self.0.broker_up(1).unwrap();
+    }
+
+    /// Everything in `topic`.
+    pub(crate) fn messages(&self, topic: &str) -> Vec<Message> {
+        Reader::on(&self.0.bootstrap_servers(), topic).read_to_end()
     }
 }
