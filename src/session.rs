@@ -106,7 +106,12 @@ impl<'a> Session<'a> {
         self.outlet.release();
         match ended {
             Ok(()) => self.stop().await,
-            Err(error) => Err(error),
+            Err(error) => {
+                if matches!(error, Error::StreamEnded) {
+                    self.answer_goodbye().await;
+                }
+                Err(error)
+            }
         }
     }
 
@@ -252,7 +257,8 @@ impl<'a> Session<'a> {
         match seen {
             Seen::Nothing => {}
             Seen::State { publication, slot, database } => {
-                start::check_publication(publication.as_ref(), self.config, &database)?;
+                let name = &self.config.postgres.publication;
+                start::check_publication(publication.as_ref(), name, self.control.outboxes(), &database)?;
                 let retained = slot.and_then(|slot| slot.retained_bytes);
                 self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
             }

@@ -48,6 +48,16 @@ pub(super) enum Part {
     Column(Field),
 }
 
+impl Part {
+    /// Its column, if it is one.
+    pub(super) fn field(&self) -> Option<&Field> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Column(field) => Some(field),
+        }
+    }
+}
+
 /// The types that a timestamp column may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TimestampType {

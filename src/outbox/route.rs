@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::event::{Event, RowError};
-use super::mapping::{Mapping, Part, Source};
+use super::mapping::{Field, Mapping, Part, Source};
 use super::record::{Header, Record, Rejection, RejectionReason, Token, Topic};
 use crate::wal::pgoutput::Tuple;
 
@@ -47,9 +47,10 @@ impl Router {
             return reject(RejectionReason::Null, detail);
         };
         let Some(topic_name) = mapping.render(&mapping.topic, row)? else {
+            let column = mapping.null_in(&mapping.topic, row)?;
             return reject(
                 RejectionReason::Null,
-                "route.topic: a column of the topic's name is NULL".to_owned(),
+                format!("route.topic: column \"{column}\" is NULL, and a topic needs its name"),
             );
         };
         let Some(topic) = self.topic(&topic_name) else {
@@ -61,7 +62,11 @@ impl Router {
         };
         let key = mapping.render(&mapping.key, row)?;
         if key.is_none() && matches!(mapping.key, Source::Composed(_)) {
-            return reject(RejectionReason::Null, "route.key: a column of a composed key is NULL".to_owned());
+            let column = mapping.null_in(&mapping.key, row)?;
+            return reject(
+                RejectionReason::Null,
+                format!("route.key: column \"{column}\" is NULL, and the key is composed of it"),
+            );
         }
         let partition = match &mapping.partition {
             None => None,
@@ -100,6 +105,21 @@ impl Router {
 }
 
 impl Mapping {
+    /// The first column of a template that is NULL in this row; for messages.
+    fn null_in<'m>(&self, source: &'m Source, row: &Tuple) -> Result<&'m str, RowError> {
+        let fields: Vec<&Field> = match source {
+            Source::Fixed(_) => Vec::new(),
+            Source::Column(field) => vec![field],
+            Source::Composed(parts) => parts.iter().filter_map(Part::field).collect(),
+        };
+        for field in fields {
+            if self.read(row, field)?.is_none() {
+                return Ok(&field.name);
+            }
+        }
+        Ok("")
+    }
+
     /// The text of a template for one row; `None` if a column in it is NULL.
     fn render(&self, source: &Source, row: &Tuple) -> Result<Option<Bytes>, RowError> {
         match source {

@@ -51,7 +51,16 @@ pub struct Publication {
     /// Whether it publishes INSERTs.
     pub inserts: bool,
     /// Its tables; with `publish_via_partition_root`, the roots.
-    pub tables: Vec<TableName>,
+    pub tables: Vec<Table>,
+}
+
+/// A table, as the catalog has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its object id: kept when it is renamed, another one when it is dropped and made again.
+    pub id: RelationId,
+    /// Its name.
+    pub name: TableName,
 }
 
 /// A transaction that keeps a new slot waiting.
@@ -166,8 +175,10 @@ impl Catalog {
     /// If a query fails.
     pub async fn publication(&self, name: &str) -> Result<Option<Publication>, Error> {
         const ACTION: &str = "look at the publication";
-        let sql = "SELECT p.pubinsert, t.schemaname::text, t.tablename::text \
+        let sql = "SELECT c.oid, t.schemaname::text, t.tablename::text, p.pubinsert \
                      FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname \
+                     LEFT JOIN pg_namespace n ON n.nspname = t.schemaname \
+                     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
                     WHERE p.pubname = $1::text::name";
         let rows = self.query(ACTION, sql, &[&name]).await?;
         publication(&rows).map_err(wrong(ACTION))
@@ -189,12 +200,13 @@ impl Catalog {
     ///
     /// # Errors
     /// If the query fails.
-    pub async fn ancestors(&self, id: RelationId) -> Result<Vec<RelationId>, Error> {
+    pub async fn ancestors(&self, id: RelationId) -> Result<Vec<Table>, Error> {
         const ACTION: &str = "look at the partitions of a table";
-        let sql = "SELECT c.oid FROM pg_class c WHERE c.oid = $1 \
-                   UNION SELECT relid::oid FROM pg_partition_ancestors($1::oid::regclass)";
+        let sql = "SELECT c.oid, n.nspname::text, c.relname::text \
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_ancestors($1::oid::regclass))";
         let rows = self.query(ACTION, sql, &[&id.0]).await?;
-        rows.iter().map(|row| row.try_get(0).map(RelationId)).collect::<Result<_, _>>().map_err(wrong(ACTION))
+        rows.iter().filter_map(|row| table(row).transpose()).collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
     /// The transactions that write and are open: a new slot waits for each of them.
@@ -250,10 +262,13 @@ fn publication(rows: &[Row]) -> Result<Option<Publication>, tokio_postgres::Erro
     let Some(first) = rows.first() else {
         return Ok(None);
     };
-    let mut tables = Vec::new();
-    for row in rows {
-        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        tables.extend(schema.zip(name).map(|(schema, name)| TableName { schema, name }));
-    }
-    Ok(Some(Publication { inserts: first.try_get(0)?, tables }))
+    let tables = rows.iter().filter_map(|row| table(row).transpose()).collect::<Result<_, _>>()?;
+    Ok(Some(Publication { inserts: first.try_get(3)?, tables }))
+}
+
+/// Object id, schema and name; `None` where an outer join found no table.
+fn table(row: &Row) -> Result<Option<Table>, tokio_postgres::Error> {
+    let (id, schema, name): (Option<u32>, _, _) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let name = Option::zip(schema, name).map(|(schema, name)| TableName { schema, name });
+    Ok(id.zip(name).map(|(id, name)| Table { id: RelationId(id), name }))
 }

@@ -11,14 +11,14 @@ use super::error::Setting;
 use crate::config;
 use crate::outbox::TableName;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Publication, Slot};
+use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
 use crate::postgres::error::Error;
 use crate::wal::pgoutput::RelationId;
 
 /// The control connection of a session, and the question that is under way on it.
 pub(super) struct ControlWatch {
     server: ConnInfo,
-    outboxes: Vec<RelationId>,
+    outboxes: Vec<Table>,
     control: Option<Control>,
     asked: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     unresolved: Option<Unresolved>,
@@ -48,7 +48,7 @@ pub(super) enum Seen {
 
 enum Answer {
     State(Result<(Option<Publication>, Option<Slot>, String), Error>),
-    Ancestors(Result<Vec<RelationId>, Error>),
+    Ancestors(Result<Vec<Table>, Error>),
     Control(Result<Control, Error>),
 }
 
@@ -59,7 +59,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const RECONNECT: Duration = Duration::from_millis(500);
 
 impl ControlWatch {
-    pub(super) fn new(control: Control, server: ConnInfo, outboxes: Vec<RelationId>, now: Instant) -> Self {
+    pub(super) fn new(control: Control, server: ConnInfo, outboxes: Vec<Table>, now: Instant) -> Self {
         Self { server, outboxes, control: Some(control), asked: None, unresolved: None, look_at: now }
     }
 
@@ -134,8 +134,13 @@ impl ControlWatch {
         seen
     }
 
-    fn are_ours(&self, ancestors: &[RelationId]) -> bool {
-        ancestors.iter().any(|id| self.outboxes.contains(id))
+    /// The configured tables as they were when the session began.
+    pub(super) fn outboxes(&self) -> &[Table] {
+        &self.outboxes
+    }
+
+    fn are_ours(&self, ancestors: &[Table]) -> bool {
+        ancestors.iter().any(|table| self.outboxes.iter().any(|outbox| same(outbox, table)))
     }
 
     fn ask_for_unresolved(&mut self) {
@@ -153,6 +158,11 @@ impl ControlWatch {
             Answer::Control(Control::connect(&server).await.map(|(control, _)| control))
         }));
     }
+}
+
+/// Whether `now` is what `outbox` has become: renamed, or dropped and made again.
+pub(super) fn same(outbox: &Table, now: &Table) -> bool {
+    outbox.id == now.id || outbox.name == now.name
 }
 
 async fn state(

@@ -45,6 +45,8 @@ pub enum Setting {
         publication: String,
         /// The database.
         database: String,
+        /// What it should publish.
+        tables: Vec<TableName>,
     },
     /// It does not publish INSERTs.
     #[error("publication \"{0}\" does not publish INSERTs")]
@@ -115,6 +117,11 @@ pub enum Setting {
     },
 }
 
+/// A table's name for SQL.
+fn quoted(TableName { schema, name }: &TableName) -> String {
+    format!("\"{}\".\"{}\"", schema.replace('"', "\"\""), name.replace('"', "\"\""))
+}
+
 fn at(position: &Option<Lsn>) -> Lsn {
     position.unwrap_or(Lsn::ZERO)
 }
@@ -153,7 +160,10 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Postgres(error) => error.server().and_then(|server| server.hint.clone()),
+            Self::Postgres(error) => {
+                let server = error.server()?;
+                server.hint.clone().or_else(|| of_code(server).map(str::to_owned))
+            }
             Self::Stream(relay::Error::Table(TableError::Unknown { table, .. })) => {
                 Some(format!("add \"{table}\" to outbox.tables, or take it out of the publication"))
             }
@@ -167,38 +177,63 @@ impl Error {
     }
 }
 
+/// What to do about an error of the server that has no hint of its own.
+fn of_code(error: &ServerError) -> Option<&'static str> {
+    match error.code.as_str() {
+        "28P01" => Some("correct the password in postgres.url, PGPASSWORD or the password file (~/.pgpass)"),
+        "42501" => Some(
+            "the relay's role needs LOGIN, REPLICATION and, on the database, CONNECT: as a superuser, \
+             ALTER ROLE … LOGIN REPLICATION",
+        ),
+        // Said while a change is decoded: the server looks for the publication as it was at that change.
+        "42704" if error.where_.is_some() => Some(NEW_PUBLICATION),
+        _ => None,
+    }
+}
+
+const NEW_PUBLICATION: &str = "the publication was made, or made again, after the slot's position, or is gone. Make it, if it is gone; then drop \
+     the slot, let the relay make a new one, and send the rows that were written before that from the table";
+
 impl Setting {
     fn hint(&self) -> String {
         match self {
-            Self::NoPublication { publication, .. } => format!(
-                "as the table's owner: CREATE PUBLICATION \"{publication}\" FOR TABLE … WITH (publish = 'insert', \
-                 publish_via_partition_root = true)"
+            Self::NoPublication { publication, tables, .. } => format!(
+                "as the table's owner: CREATE PUBLICATION \"{publication}\" FOR TABLE {} WITH (publish = 'insert', \
+                 publish_via_partition_root = true)",
+                tables.iter().map(quoted).collect::<Vec<_>>().join(", ")
             ),
-            Self::NoInserts(publication) => format!("ALTER PUBLICATION \"{publication}\" SET (publish = 'insert')"),
+            Self::NoInserts(publication) => {
+                format!("ALTER PUBLICATION \"{publication}\" SET (publish = 'insert')")
+            }
             Self::NotPublished { publication, table } => format!(
-                "ALTER PUBLICATION \"{publication}\" ADD TABLE {table}; for a partitioned table also SET \
-                 (publish_via_partition_root = true). Rows that were written meanwhile will not be sent"
+                "ALTER PUBLICATION \"{publication}\" ADD TABLE {}; for a partitioned table also SET \
+                 (publish_via_partition_root = true). Rows that were written meanwhile will not be sent",
+                quoted(table)
             ),
             Self::NoTable { .. } => "create it, or name the right one in outbox.tables".to_owned(),
             Self::NoSlot(slot) => format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"),
-            Self::OtherSlot { .. } => "name another slot in postgres.slot, or drop this one if nobody needs it".to_owned(),
+            Self::OtherSlot { .. } => {
+                "name another slot in postgres.slot, or drop this one if nobody needs it".to_owned()
+            }
             Self::SlotLost { slot, .. } => format!(
                 "what was committed after that position and not sent is lost to this slot. Send those rows again from \
                  the table, then SELECT pg_drop_replication_slot('{slot}') and start the relay, and raise \
                  max_slot_wal_keep_size"
             ),
-            Self::Synchronous { .. } => "name the physical standbys in synchronous_standby_names, or give the relay an \
+            Self::Synchronous { .. } => {
+                "name the physical standbys in synchronous_standby_names, or give the relay an \
                                         application_name that is not there, in postgres.url"
-                .to_owned(),
-            Self::PublicationSkipped(_) => "the publication was made, or made again, after the slot's position: make a new \
-                                           slot after the publication, and send the rows between from the table"
-                .to_owned(),
+                    .to_owned()
+            }
+            Self::PublicationSkipped(_) => NEW_PUBLICATION.to_owned(),
             Self::PartitionLeaf { .. } => {
                 "ALTER PUBLICATION … SET (publish_via_partition_root = true)".to_owned()
             }
-            Self::TableGone { .. } => "if it was no outbox, take it out of the publication and make a new slot; if it was \
+            Self::TableGone { .. } => {
+                "if it was no outbox, take it out of the publication and make a new slot; if it was \
                                        one, its last events are in the WAL that this slot holds"
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::control_watch::same;
 use super::error::{Error, Setting};
 use super::outlet::Outlet;
 use crate::config::Config;
@@ -9,12 +10,11 @@ use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Publication, Slot};
+use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
 use crate::postgres::synchronous;
 use crate::relay::{Relay, Start};
 use crate::status::{State, Status};
 use crate::wal::Timelines;
-use crate::wal::pgoutput::RelationId;
 
 /// A stream that has begun.
 pub(super) struct Started {
@@ -23,8 +23,8 @@ pub(super) struct Started {
     /// How to reach the same server again.
     pub(super) server: ConnInfo,
     pub(super) relay: Relay,
-    /// The object ids of the outbox tables.
-    pub(super) outboxes: Vec<RelationId>,
+    /// The outbox tables.
+    pub(super) outboxes: Vec<Table>,
     pub(super) wal_sender_timeout: Duration,
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn start(
     }
     let outboxes = tables(&catalog, &config.outbox.tables, &database).await?;
     let publication = catalog.publication(&config.postgres.publication).await?;
-    check_publication(publication.as_ref(), config, &database)?;
+    check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, &database)?;
 
     let slot_name = &config.postgres.slot;
     match catalog.slot(slot_name).await? {
@@ -89,7 +89,7 @@ pub(super) async fn start(
     );
     let relay = Relay::new(Start {
         spec: config.outbox.clone(),
-        outboxes: outboxes.clone(),
+        outboxes: outboxes.iter().map(|table| table.id).collect(),
         source: format!("{}/{slot_name}", identity.system_id),
         timelines,
         confirmed_flush,
@@ -98,36 +98,39 @@ pub(super) async fn start(
     Ok(Started { connection, control, server, relay, outboxes, wal_sender_timeout })
 }
 
-/// The publication must hold every outbox table and publish INSERTs; rows it leaves out are never seen.
+/// The publication `name` must hold every outbox table and publish INSERTs; rows it leaves out are never seen.
 pub(super) fn check_publication(
     publication: Option<&Publication>,
-    config: &Config,
+    name: &str,
+    outboxes: &[Table],
     database: &str,
 ) -> Result<(), Setting> {
-    let name = &config.postgres.publication;
+    let name = name.to_owned();
     let Some(publication) = publication else {
-        return Err(Setting::NoPublication { publication: name.clone(), database: database.to_owned() });
+        let tables = outboxes.iter().map(|outbox| outbox.name.clone()).collect();
+        return Err(Setting::NoPublication { publication: name, database: database.to_owned(), tables });
     };
     if !publication.inserts {
-        return Err(Setting::NoInserts(name.clone()));
+        return Err(Setting::NoInserts(name));
     }
-    match config.outbox.tables.iter().find(|table| !publication.tables.contains(table)) {
-        Some(table) => Err(Setting::NotPublished { publication: name.clone(), table: table.clone() }),
+    let published = |outbox: &Table| publication.tables.iter().any(|table| same(outbox, table));
+    match outboxes.iter().find(|outbox| !published(outbox)) {
+        Some(outbox) => Err(Setting::NotPublished { publication: name, table: outbox.name.clone() }),
         None => Ok(()),
     }
 }
 
-async fn tables(catalog: &Catalog, names: &[TableName], database: &str) -> Result<Vec<RelationId>, Error> {
-    let mut ids = Vec::with_capacity(names.len());
+async fn tables(catalog: &Catalog, names: &[TableName], database: &str) -> Result<Vec<Table>, Error> {
+    let mut tables = Vec::with_capacity(names.len());
     for table in names {
         match catalog.table(table).await? {
-            Some(id) => ids.push(id),
+            Some(id) => tables.push(Table { id, name: table.clone() }),
             None => {
                 return Err(Setting::NoTable { table: table.clone(), database: database.to_owned() }.into());
             }
         }
     }
-    Ok(ids)
+    Ok(tables)
 }
 
 fn check_slot(name: &str, slot: &Slot, database: &str) -> Result<(), Setting> {

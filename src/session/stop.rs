@@ -15,7 +15,7 @@ impl Session<'_> {
         self.status.enter(State::Draining);
         let deadline = Instant::now().checked_add(self.config.delivery.drain_timeout);
         self.drain(deadline).await?;
-        let open = self.relay.in_flight().records();
+        let open = self.open();
         if open > 0 {
             let waited = humantime::format_duration(self.config.delivery.drain_timeout);
             tracing::warn!(
@@ -35,9 +35,20 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Records of this session that Kafka has and has not reported on. One that was held, or rejected, is none of them.
+    fn open(&self) -> usize {
+        if self.settling { 0 } else { self.outlet.unreported() }
+    }
+
+    /// The server has ended the stream: it may still wait for our CopyDone.
+    pub(super) async fn answer_goodbye(mut self) {
+        self.connection.queue_copy_done();
+        self.connection.finish(GOODBYE).await;
+    }
+
     async fn drain(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         let mut events: Vec<Event> = Vec::new();
-        while self.relay.in_flight().records() > 0 && self.rejected.is_none() {
+        while self.open() > 0 {
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use crate::kafka::{Message, Reader, broker, create_topic};
-use crate::servers::{Database, superuser};
+use crate::servers::Database;
 
 /// Nothing that a test waits for takes this long, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,18 +27,22 @@ impl Outbox {
 
     /// The same in a database made with `options`.
     pub(crate) async fn create_in(options: &str) -> Self {
-        let database = Database::create(options).await;
+        let outbox = Self::create_on(Database::create(options).await).await;
+        create_topic(&outbox.topic("order"), 3, &[]).await;
+        outbox
+    }
+
+    /// The same in a database that is there; no topic.
+    pub(crate) async fn create_on(database: Database) -> Self {
         database.client.batch_execute(include_str!("../../sql/01_table.sql")).await.unwrap();
         // Roles belong to the whole server: tests that start together must not both find it missing.
         let lock = "SELECT pg_advisory_lock(42)";
-        let admin = crate::servers::client(&superuser()).await;
+        let admin = crate::servers::client(&database.server).await;
         admin.batch_execute(lock).await.unwrap();
         database.client.batch_execute(include_str!("../../sql/02_role.sql")).await.unwrap();
         drop(admin);
         database.client.batch_execute(include_str!("../../sql/03_publication.sql")).await.unwrap();
-        let outbox = Self { database };
-        create_topic(&outbox.topic("order"), 3, &[]).await;
-        outbox
+        Self { database }
     }
 
     /// The topic of events of `aggregate_type`.
@@ -81,9 +85,37 @@ impl Outbox {
         eventually("everything is acknowledged", async || self.confirmed_flush().await >= end).await;
     }
 
+    /// Inserts an event with key `key` and a payload into the table of `sql/`, in the topic of "order".
+    pub(crate) async fn insert(&self, key: &str) {
+        self.sql(&format!(
+            "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
+             VALUES ('order', '{key}', 'Placed', '{{\"key\": \"{key}\"}}')"
+        ))
+        .await;
+    }
+
     /// Everything in the topic of `aggregate_type`.
     pub(crate) fn messages(&self, aggregate_type: &str) -> Vec<Message> {
         Reader::new(&self.topic(aggregate_type)).read_to_end()
+    }
+
+    /// The keys in the topic of "order", sorted: for events that only must arrive, once each.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.messages("order").iter().map(Message::key_text).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Waits until a relay that streams has looked at its publication once more.
+    pub(crate) async fn looked_again(&self) {
+        let now = self.text("clock_timestamp()").await;
+        // The last of its questions, asked and answered.
+        let sql = format!(
+            "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = 'outbox_relay'
+                     AND query_start > '{now}' AND query LIKE '%current_database%' AND state = 'idle')"
+        );
+        let sql = format!("SELECT {sql}");
+        eventually("the relay looks at its publication", async || self.text(&sql).await == "true").await;
     }
 
     /// Starts a relay on the unix socket as `outbox_relay`; `settings` as `--set` takes them.
@@ -103,7 +135,7 @@ impl Relay {
     fn start(outbox: &Outbox, settings: &[&str]) -> Self {
         // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = &superuser().hosts[0];
+        let host = &outbox.database.server.hosts[0];
         let Address::Unix(directory) = &host.address else {
             panic!("OUTBOX_TEST_POSTGRES is no unix socket")
         };
@@ -136,22 +168,71 @@ impl Relay {
         .await;
     }
 
+    /// Waits until `/ready` answers with `status` and a body that has `part` in it; the body.
+    pub(crate) async fn ready_says(&self, status: u16, part: &str) -> String {
+        let mut last = None;
+        let start = Instant::now();
+        loop {
+            match self.page("/ready").await {
+                Some((found, body)) if found == status && body.contains(part) => return body,
+                page => last = page.or(last),
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "/ready never said {status} {part:?}; last {last:?}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the log has `part` in it.
+    pub(crate) async fn log_says(&self, part: &str) {
+        let start = Instant::now();
+        while !self.log().contains(part) {
+            assert!(start.elapsed() < PATIENCE, "the log never said {part:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it ends by itself with exit status 1; the log.
+    pub(crate) async fn refuses(self) -> String {
+        let (status, log) = self.ended().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        log
+    }
+
     /// Status and body of an HTTP page; `None` while nothing listens.
     pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
+        self.answer(path).await.map(|(status, _, body)| (status, body))
+    }
+
+    /// Status, head and body of an HTTP page; `None` while nothing listens.
+    pub(crate) async fn answer(&self, path: &str) -> Option<(u16, String, String)> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body.to_owned()))
     }
 
     /// The value of a metric; `None` if it is not on the page.
     pub(crate) async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, page) = self.page("/metrics").await?;
-        let line = page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?;
-        line.parse().ok()
+        value_in(&page, name_and_labels)
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn metric_becomes(&self, name_and_labels: &str, value: f64) {
+        let mut last = None;
+        let start = Instant::now();
+        while last != Some(value) {
+            assert!(start.elapsed() < PATIENCE, "{name_and_labels} is {last:?}, and never became {value}");
+            last = self.metric(name_and_labels).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// SIGTERM.
@@ -188,6 +269,11 @@ impl Relay {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// The value of a metric on a page; `None` if it is not there.
+pub(crate) fn value_in(page: &str, name_and_labels: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))?.parse().ok()
 }
 
 /// Waits until `state` holds.

@@ -8,6 +8,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::servers::variable;
@@ -48,6 +50,11 @@ impl Message {
         header.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
     }
 
+    /// The key, which must be text.
+    pub(crate) fn key_text(&self) -> String {
+        String::from_utf8(self.key.clone().unwrap()).unwrap()
+    }
+
     /// The header `id`.
     pub(crate) fn id(&self) -> String {
         self.header("id").unwrap()
@@ -64,8 +71,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(topic: &str) -> Self {
+        Self::on(&broker(), topic)
+    }
+
+    /// The same on another cluster.
+    pub(crate) fn on(broker: &str, topic: &str) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", broker())
+            .set("bootstrap.servers", broker)
             .set("group.id", "outbox-relay-test")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "false")
@@ -117,5 +129,35 @@ impl Reader {
         }
         messages.sort_by_key(|message| (message.partition, message.offset));
         messages
+    }
+}
+
+/// A Kafka in this process that can be switched off: one broker, without the guarantees of a real one.
+pub(crate) struct OwnKafka(MockCluster<'static, DefaultProducerContext>);
+
+impl OwnKafka {
+    /// With one topic of one partition.
+    pub(crate) fn with_topic(topic: &str) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(topic, 1, 1).unwrap();
+        Self(cluster)
+    }
+
+    /// The setting that leads a relay here.
+    pub(crate) fn setting(&self) -> String {
+        format!("kafka.bootstrap.servers={}", self.0.bootstrap_servers())
+    }
+
+    pub(crate) fn switch_off(&self) {
+        self.0.broker_down(1).unwrap();
+    }
+
+    pub(crate) fn switch_on(&self) {
+        self.0.broker_up(1).unwrap();
+    }
+
+    /// Everything in `topic`.
+    pub(crate) fn messages(&self, topic: &str) -> Vec<Message> {
+        Reader::on(&self.0.bootstrap_servers(), topic).read_to_end()
     }
 }

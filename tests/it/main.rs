@@ -10,8 +10,17 @@
 
 mod fixture;
 mod kafka;
+mod life;
 mod main_job;
+mod own_server;
 mod postgres_connection;
 mod postgres_login;
+mod proxy;
+mod refusals;
+mod rejected;
+mod routing;
 mod servers;
+mod tables;
+mod values;
+mod waiting;
 mod writers;

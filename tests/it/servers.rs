@@ -38,6 +38,8 @@ pub(crate) async fn client(info: &ConnInfo) -> Client {
 
 /// A database of this test alone.
 pub(crate) struct Database {
+    /// The superuser of its server.
+    pub(crate) server: ConnInfo,
     /// Its name, which is also unique as the beginning of a slot's name.
     pub(crate) name: String,
     /// The superuser in it.
@@ -45,24 +47,30 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Makes one; `options` as of CREATE DATABASE.
-    pub(crate) async fn create(options: &str) -> Self {
+    /// Makes one on the server whose superuser is `server`; `options` as of CREATE DATABASE.
+    pub(crate) async fn create_on(server: ConnInfo, options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
-        let server = client(&superuser()).await;
-        server.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.unwrap();
-        Self { client: client(&ConnInfo { dbname: name.clone(), ..superuser() }).await, name }
+        let admin = client(&server).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.unwrap();
+        let info = ConnInfo { dbname: name.clone(), ..server.clone() };
+        Self { client: client(&info).await, name, server }
+    }
+
+    /// Makes one on the shared server.
+    pub(crate) async fn create(options: &str) -> Self {
+        Self::create_on(superuser(), options).await
     }
 
     /// How the superuser reaches it.
     pub(crate) fn info(&self) -> ConnInfo {
-        ConnInfo { dbname: self.name.clone(), ..superuser() }
+        ConnInfo { dbname: self.name.clone(), ..self.server.clone() }
     }
 
     /// Removes it with its slots, after a test that went well; a failed one leaves them to be looked at.
     pub(crate) async fn drop(self) {
-        let server = client(&superuser()).await;
+        let server = client(&self.server).await;
         let terminate =
             "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE database = $1";
         server.query(&format!("{terminate} AND active"), &[&self.name]).await.unwrap();
