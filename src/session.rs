@@ -284,9 +284,7 @@ impl<'a> Session<'a> {
     /// Feedback and the tick, if they are due.
     fn keep_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if self.feedback.due(self.relay.position()) <= now {
-            self.send_feedback(now);
-        }
+        self.send_feedback_if_due(now);
         let blocked = self.rejected.is_some() || self.outlet.is_blocked();
         if self.tick <= now || blocked != self.told.blocked.is_some() {
             self.tick = now.checked_add(TICK).unwrap_or(now);
@@ -294,6 +292,18 @@ impl<'a> Session<'a> {
             self.show(now, State::Streaming);
         }
         Ok(())
+    }
+
+    /// A server that does not read gets one update; further ones would pile up.
+    fn send_feedback_if_due(&mut self, now: Instant) {
+        if self.feedback.due(self.relay.position()) > now {
+            return;
+        }
+        if self.connection.has_pending_output() {
+            self.feedback.postpone(now);
+        } else {
+            self.send_feedback(now);
+        }
     }
 
     fn send_feedback(&mut self, now: Instant) {

@@ -62,10 +62,7 @@ impl Session<'_> {
                 progress = self.connection.progress(false) => progress?,
             }
             self.reports(&mut events)?;
-            let now = Instant::now();
-            if self.feedback.due(self.relay.position()) <= now {
-                self.send_feedback(now);
-            }
+            self.send_feedback_if_due(Instant::now());
         }
         Ok(())
     }
