@@ -23,14 +23,7 @@ fn relay(timestamp: Option<&str>) -> Result<Relay, TemplateError> {
     Ok(Relay::new(Start {
         spec: Spec {
             tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
-            columns: Columns {
-                id: "id".to_owned(),
-                aggregate_type: "aggregate_type".to_owned(),
-                aggregate_id: "aggregate_id".to_owned(),
-                event_type: Some("event_type".to_owned()),
-                payload: "payload".to_owned(),
-                timestamp: timestamp.map(str::to_owned),
-            },
+            columns: Columns { timestamp: timestamp.map(str::to_owned), ..crate::wire::columns() },
             headers: vec![("event_type".to_owned(), Template::parse("{event_type}")?)],
             route: Route {
                 topic: Template::parse("outbox.event.{aggregate_type}")?,

@@ -35,9 +35,6 @@ pub struct TransactionNumber(u64);
 /// The queue of transactions that are not confirmed.
 #[derive(Debug)]
 pub struct Ack {
-    /// What the slot had confirmed when the session began. Nothing below it is ever reported: a server decodes from
-    /// `restart_lsn`, so its first keepalives lie below it, and older servers would let the slot move back.
-    floor: Lsn,
     received: Mark,
     open: Option<Open>,
     unconfirmed: BTreeMap<TransactionNumber, Unconfirmed>,
@@ -64,11 +61,13 @@ struct Unconfirmed {
 }
 
 impl Ack {
-    /// A session's queue, empty. `floor` is the slot's `confirmed_flush_lsn`, read while the session owns the slot.
+    /// A session's queue, empty. `confirmed_flush` is what the slot has confirmed, read while the session owns the slot.
+    /// Nothing below it is ever reported: a server decodes from `restart_lsn`, so its first keepalives lie below it, and
+    /// older servers would let the slot move back.
     #[must_use]
-    pub fn new(floor: Lsn) -> Self {
-        let received = Mark { end: floor, transactions: 0 };
-        Self { floor, received, open: None, unconfirmed: BTreeMap::new() }
+    pub fn new(confirmed_flush: Lsn) -> Self {
+        let received = Mark { end: confirmed_flush, transactions: 0 };
+        Self { received, open: None, unconfirmed: BTreeMap::new() }
     }
 
     /// A transaction begins. It ends with [`Ack::commit`]; transactions do not nest in protocol version 1.
@@ -113,7 +112,7 @@ impl Ack {
     /// Everything before this position is confirmed. Never moves back.
     #[must_use]
     pub fn position(&self) -> ConfirmedLsn {
-        ConfirmedLsn(self.confirmed_mark().end.max(self.floor))
+        ConfirmedLsn(self.confirmed_mark().end)
     }
 
     /// The end of everything received, confirmed or not: for display and for telling whether the relay has caught up.

@@ -52,6 +52,13 @@ impl Feedback {
         self.sent_at.checked_add(after).unwrap_or(self.sent_at)
     }
 
+    /// An update was due and could not be sent: the one before it still waits for the socket. It is due again soon.
+    pub fn postpone(&mut self, now: Instant) {
+        self.sent_at = now;
+        self.sent = None;
+        self.requested = false;
+    }
+
     /// An update with `position` was sent.
     pub fn sent(&mut self, now: Instant, position: ConfirmedLsn) {
         self.sent_at = now;
@@ -89,6 +96,16 @@ mod tests {
         assert_eq!(feedback.due(at(1)), start);
         feedback.sent(start, at(1));
         assert_eq!(feedback.due(at(1)), start + LONGEST);
+    }
+
+    #[test]
+    fn an_update_that_could_not_be_sent_is_due_again_soon() {
+        let start = Instant::now();
+        let mut feedback = Feedback::new(start, Duration::ZERO);
+        feedback.sent(start, at(1));
+        feedback.request();
+        feedback.postpone(start);
+        assert_eq!(feedback.due(at(1)), start + ON_CHANGE);
     }
 
     #[test]

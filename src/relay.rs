@@ -110,7 +110,8 @@ struct Origin {
 struct Transaction {
     commit_lsn: Lsn,
     commit_time: PgTimestamp,
-    timeline: u32,
+    /// What the positions of its rows have in common.
+    position: String,
     rows: u32,
 }
 
@@ -226,8 +227,8 @@ impl Relay {
             return Err(Error::Sequence("Begin inside a transaction"));
         }
         let Begin { commit_lsn, commit_time, .. } = begin;
-        let timeline = self.origin.timelines.of(commit_lsn);
-        self.transaction = Some(Transaction { commit_lsn, commit_time, timeline, rows: 0 });
+        let position = format!("{:08X}-{:016X}-", self.origin.timelines.of(commit_lsn), commit_lsn.as_u64());
+        self.transaction = Some(Transaction { commit_lsn, commit_time, position, rows: 0 });
         self.ack.begin(commit_time);
         Ok(())
     }
@@ -284,9 +285,9 @@ impl Origin {
     /// `TTTTTTTT-CCCCCCCCCCCCCCCC-NNNNNNNN`: timeline, commit LSN and the row's number in its transaction, counted
     /// from 1 as the server sent them. Fixed width, so that the order of the texts is the order of the events.
     fn position(&self, open: &Transaction) -> Header {
-        let mut text = BytesMut::with_capacity(8 + 1 + 16 + 1 + 8);
+        let mut text = BytesMut::with_capacity(open.position.len().saturating_add(8));
         // Writing into a buffer that grows cannot fail.
-        let _ = write!(text, "{:08X}-{:016X}-{:08X}", open.timeline, open.commit_lsn.as_u64(), open.rows);
+        let _ = write!(text, "{}{:08X}", open.position, open.rows);
         Header { name: self.position_name.clone(), value: Some(text.freeze()) }
     }
 }

@@ -106,7 +106,12 @@ impl<'a> Session<'a> {
         self.outlet.release();
         match ended {
             Ok(()) => self.stop().await,
-            Err(error) => Err(error),
+            Err(error) => {
+                if matches!(error, Error::StreamEnded) {
+                    self.answer_goodbye().await;
+                }
+                Err(error)
+            }
         }
     }
 
@@ -236,8 +241,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Stops reading, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
+    /// Stops reading and enqueuing, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
     fn reject(&mut self, rejection: Rejection) {
+        self.outlet.release();
         self.metrics.rejected(rejection.reason.as_str());
         if self.rejected.is_none() {
             tracing::error!(
@@ -278,9 +284,7 @@ impl<'a> Session<'a> {
     /// Feedback and the tick, if they are due.
     fn keep_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if self.feedback.due(self.relay.position()) <= now {
-            self.send_feedback(now);
-        }
+        self.send_feedback_if_due(now);
         let blocked = self.rejected.is_some() || self.outlet.is_blocked();
         if self.tick <= now || blocked != self.told.blocked.is_some() {
             self.tick = now.checked_add(TICK).unwrap_or(now);
@@ -288,6 +292,18 @@ impl<'a> Session<'a> {
             self.show(now, State::Streaming);
         }
         Ok(())
+    }
+
+    /// A server that does not read gets one update; further ones would pile up.
+    fn send_feedback_if_due(&mut self, now: Instant) {
+        if self.feedback.due(self.relay.position()) > now {
+            return;
+        }
+        if self.connection.has_pending_output() {
+            self.feedback.postpone(now);
+        } else {
+            self.send_feedback(now);
+        }
     }
 
     fn send_feedback(&mut self, now: Instant) {

@@ -1,6 +1,6 @@
 //! What holds for every input, tried on random ones.
 //!
-//! Each property runs 256 cases, or as many as `PROPTEST_CASES` says. A failing case is shrunk and printed with its
+//! Each property runs 4,000 cases, or as many as `PROPTEST_CASES` says. A failing case is shrunk and printed with its
 //! seed, and the seed is kept in `tests/regressions/`, from where it is tried first ever after.
 #![cfg(test)]
 
@@ -24,10 +24,16 @@ mod wire;
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 
+/// A few seconds' worth.
+const CASES: u32 = 4_000;
+
 /// proptest's configuration, with `regressions` as the file for seeds of failing cases.
 fn config(regressions: &'static str) -> Config {
+    let default = Config::default();
+    let chosen = std::env::var_os("PROPTEST_CASES").is_some();
     Config {
+        cases: if chosen { default.cases } else { CASES },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
-        ..Config::default()
+        ..default
     }
 }

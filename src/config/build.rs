@@ -62,6 +62,7 @@ fn outbox(settings: &Settings) -> Option<Spec> {
         event_type: settings.optional("outbox.columns.event_type")?,
         payload: settings.text("outbox.columns.payload")?,
         timestamp: settings.optional("outbox.columns.timestamp")?,
+        timestamp_zone: settings.zone("outbox.columns.timestamp_zone")?,
     };
     Some(Spec {
         tables: settings.tables("outbox.tables")?,

@@ -77,8 +77,8 @@ pub static KEYS: &[Key] = &[
         "The column whose bytes become the record's value, unchanged."),
     key("outbox.columns.timestamp", Kind::Text, Value(""), Works,
         "The column with the record's timestamp: timestamptz, timestamp, or bigint epoch milliseconds. \"\": the time of the commit."),
-    key("outbox.columns.timestamp_zone", Kind::Name, Value("UTC"), NotYet(&[]),
-        "The time zone of a timestamp column that has none of its own."),
+    key("outbox.columns.timestamp_zone", Kind::Zone, Value("UTC"), Works,
+        "The time zone of a timestamp column that has none of its own: an IANA name."),
     key("outbox.headers", Kind::Templates, Map(&[("event_type", "{event_type}")]), Works,
         "Further record headers: name = template. A single column that is NULL gives a header with a null value."),
 

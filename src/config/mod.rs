@@ -20,6 +20,7 @@ mod table_name;
 #[cfg(test)]
 mod tests;
 mod value;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

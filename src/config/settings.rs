@@ -11,7 +11,7 @@ use super::layers::{Entry, Layers};
 use super::problem::{Origin, Problem};
 use super::suggest::unknown_key;
 use super::value::{Kind, Mistake, Raw, Value};
-use crate::outbox::{TableName, Template};
+use crate::outbox::{TableName, Template, Zone};
 use crate::secret::Secret;
 
 /// The values, by the path of their key.
@@ -82,6 +82,10 @@ impl Settings {
 
     pub(super) fn tables(&self, path: &str) -> Option<Vec<TableName>> {
         self.get(path, |value| if let Value::Tables(tables) = value { Some(tables.clone()) } else { None })
+    }
+
+    pub(super) fn zone(&self, path: &str) -> Option<Zone> {
+        self.get(path, |value| if let Value::Zone(zone) = value { Some(zone.clone()) } else { None })
     }
 
     pub(super) fn template(&self, path: &str) -> Option<Template> {

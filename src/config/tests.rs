@@ -79,6 +79,10 @@ fn two_values_are_enough() {
                 ),
                 payload: "payload",
                 timestamp: None,
+                timestamp_zone: Zone {
+                    first: 0,
+                    transitions: [],
+                },
             },
             headers: [
                 (

@@ -9,7 +9,8 @@ use bytesize::ByteSize;
 
 use super::suggest::nearest;
 use super::table_name::{self, LONGEST_IDENTIFIER};
-use crate::outbox::{TableName, Template};
+use super::zone;
+use crate::outbox::{TableName, Template, Zone};
 use crate::secret::Secret;
 
 /// A value as it was written. It may be a secret, and so it cannot be printed.
@@ -48,6 +49,8 @@ pub enum Kind {
     Bool,
     /// A whole number.
     Integer,
+    /// The name of a time zone.
+    Zone,
     /// `16MiB`.
     Size,
     /// `20s`.
@@ -84,6 +87,7 @@ pub(super) enum Value {
     List(Vec<String>),
     Tables(Vec<TableName>),
     Template(Template),
+    Zone(Zone),
 }
 
 /// Why a value cannot be read: what is wrong, and what to do.
@@ -118,6 +122,7 @@ impl Kind {
             Self::Slot => slot(not_empty(raw)?),
             Self::Bool => boolean(raw),
             Self::Integer => integer(raw),
+            Self::Zone => zone::read(not_empty(raw)?).map(Value::Zone),
             Self::Size => size(raw),
             Self::Duration => duration(raw),
             Self::List => raw.list().map(Value::List),

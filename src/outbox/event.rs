@@ -66,7 +66,7 @@ impl<'a> Event<'a> {
         let payload = mapping.read(&row, &mapping.payload)?;
         let (timestamp, timestamp_replaced) = match &mapping.timestamp {
             None => (committed.unix_millis(), None),
-            Some((field, kind)) => match record_time(mapping.read(&row, field)?, *kind, now.unix_millis()) {
+            Some((field, kind)) => match record_time(mapping.read(&row, field)?, kind, now.unix_millis()) {
                 Ok(timestamp) => (timestamp, None),
                 Err(why) => (committed.unix_millis(), Some(why)),
             },
@@ -95,12 +95,12 @@ impl Mapping {
 
 fn record_time(
     text: Option<Bytes>,
-    kind: TimestampType,
+    kind: &TimestampType,
     now: UnixMillis,
 ) -> Result<UnixMillis, TimestampReplaced> {
     let text = text.ok_or(TimestampReplaced::Null)?;
     let parsed = match kind {
-        TimestampType::Text => parse_timestamp(&text),
+        TimestampType::Text(zone) => parse_timestamp(&text, zone),
         TimestampType::EpochMillis => parse_epoch_millis(&text),
     };
     match parsed {
@@ -149,9 +149,9 @@ mod tests {
     fn a_time_that_a_broker_refuses_is_replaced() {
         let now = UnixMillis(1_795_327_141_000);
         let time = |text: &'static str| {
-            record_time(Some(Bytes::from_static(text.as_bytes())), TimestampType::EpochMillis, now)
+            record_time(Some(Bytes::from_static(text.as_bytes())), &TimestampType::EpochMillis, now)
         };
-        assert_eq!(record_time(None, TimestampType::Text, now), Err(TimestampReplaced::Null));
+        assert_eq!(record_time(None, &TimestampType::EpochMillis, now), Err(TimestampReplaced::Null));
         assert_eq!(time("0"), Err(TimestampReplaced::OutOfRange));
         assert_eq!(time("-1"), Err(TimestampReplaced::OutOfRange));
         assert_eq!(time("1"), Ok(UnixMillis(1)));

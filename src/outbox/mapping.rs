@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::spec::{Spec, TableName};
 use super::template::{Piece, Template};
+use super::zone::Zone;
 use crate::wal::pgoutput::Relation;
 
 /// How to read the rows of one table, until its next `Relation` message.
@@ -58,10 +59,10 @@ impl Part {
 }
 
 /// The types that a timestamp column may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TimestampType {
-    /// `timestamptz`, or `timestamp` in UTC.
-    Text,
+    /// `timestamptz` or `timestamp`; the latter is a time of this zone.
+    Text(Zone),
     /// `bigint`: milliseconds since 1970.
     EpochMillis,
 }
@@ -169,7 +170,7 @@ impl Mapping {
         let timestamp = columns.timestamp.as_deref().map(|name| {
             let (field, type_id) = field("outbox.columns.timestamp", name)?;
             match type_id {
-                TIMESTAMPTZ | TIMESTAMP => Ok((field, TimestampType::Text)),
+                TIMESTAMPTZ | TIMESTAMP => Ok((field, TimestampType::Text(columns.timestamp_zone.clone()))),
                 INT8 => Ok((field, TimestampType::EpochMillis)),
                 _ => Err(MappingError::TimestampType {
                     table: table.clone(),

@@ -12,6 +12,7 @@ mod route;
 mod spec;
 mod template;
 mod timestamp;
+mod zone;
 
 pub use event::{Event, RowError, TimestampReplaced};
 pub use mapping::{Mapping, MappingError};
@@ -20,3 +21,4 @@ pub use relations::{Relations, TableError};
 pub use route::Router;
 pub use spec::{Columns, Route, Spec, TableName};
 pub use template::{Template, TemplateError};
+pub use zone::Zone;

@@ -65,12 +65,14 @@ impl Relations {
     /// If the table is an outbox and does not fit the configuration (any more).
     pub fn relation(&mut self, relation: Relation) -> Result<(), MappingError> {
         let id = relation.id;
+        // Whatever comes of it, the old description is not true any more.
+        let before = self.tables.remove(&id);
         let name = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
         let table = if self.outboxes.contains(&id) || self.spec.tables.contains(&name) {
             self.outboxes.insert(id);
             let base_type = |type_id| self.base_types.get(&type_id).copied().unwrap_or(type_id);
             Table::Outbox(Box::new(Mapping::new(&self.spec, name, &relation, base_type)?))
-        } else if matches!(self.tables.get(&id), Some(Table::Elsewhere)) {
+        } else if matches!(before, Some(Table::Elsewhere)) {
             Table::Elsewhere
         } else {
             Table::Unknown(name)

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::template::Template;
+use super::zone::Zone;
 
 /// The mapping and routing of all configured tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Columns {
     pub payload: String,
     /// The record's timestamp; `None`: the commit time.
     pub timestamp: Option<String>,
+    /// What a timestamp column without a zone of its own means.
+    pub timestamp_zone: Zone,
 }
 
 /// `[route]`: where a record goes.

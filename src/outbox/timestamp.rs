@@ -1,14 +1,16 @@
 //! Points in time as PostgreSQL prints them under `DateStyle = ISO` and `TimeZone = UTC`.
 
+use super::zone::Zone;
 use crate::wal::{PgTimestamp, UnixMillis};
 
 const SECONDS_A_DAY: i64 = 86_400;
 
-/// Reads a `timestamptz` or a `timestamp` that means UTC: `2026-11-22 05:59:01.123456+00`. `None` for `infinity`,
+/// Reads a `timestamptz`, `2026-11-22 05:59:01.123456+00`, or a `timestamp`, which has no offset and is a time of `zone`. `None` for `infinity`,
 /// `-infinity`, years before Christ, and anything that PostgreSQL does not print.
-pub(super) fn parse_timestamp(text: &[u8]) -> Option<UnixMillis> {
+pub(super) fn parse_timestamp(text: &[u8], zone: &Zone) -> Option<UnixMillis> {
     let text = std::str::from_utf8(text).ok()?;
-    let text = text.strip_suffix("+00").unwrap_or(text);
+    let universal = text.strip_suffix("+00");
+    let text = universal.unwrap_or(text);
     let (date, time) = text.split_once(' ')?;
     let mut date = date.split('-').map(number);
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
@@ -26,6 +28,7 @@ pub(super) fn parse_timestamp(text: &[u8]) -> Option<UnixMillis> {
         .checked_add(hour.checked_mul(3600)?)?
         .checked_add(minute.checked_mul(60)?)?
         .checked_add(second)?;
+    let seconds = if universal.is_some() { seconds } else { zone.instant(seconds)? };
     let unix_micros = seconds.checked_mul(1_000_000)?.checked_add(micros)?;
     Some(PgTimestamp::from_unix_micros(unix_micros).unix_millis())
 }
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     fn millis(text: &str) -> Option<i64> {
-        parse_timestamp(text.as_bytes()).map(|UnixMillis(millis)| millis)
+        parse_timestamp(text.as_bytes(), &Zone::utc()).map(|UnixMillis(millis)| millis)
     }
 
     #[test]

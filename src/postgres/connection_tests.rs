@@ -1,3 +1,5 @@
+//! The connection against a hand-written server: framing, log-in, hostile input.
+
 use super::super::conninfo::Address;
 use super::*;
 use bytes::BufMut as _;

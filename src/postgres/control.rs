@@ -133,6 +133,16 @@ impl Catalog {
         Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
     }
 
+    /// `synchronous_standby_names`; empty: no commit waits for a standby.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn synchronous_standby_names(&self) -> Result<String, Error> {
+        const ACTION: &str = "read synchronous_standby_names";
+        let rows = self.query(ACTION, "SELECT current_setting('synchronous_standby_names')", &[]).await?;
+        rows.first().map_or(Ok(String::new()), |row| row.try_get(0)).map_err(wrong(ACTION))
+    }
+
     /// The database this session is in.
     ///
     /// # Errors

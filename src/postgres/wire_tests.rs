@@ -1,3 +1,5 @@
+//! The buffers and the cutting of messages out of them, byte by byte.
+
 use super::*;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;

@@ -71,6 +71,8 @@ impl ControlWatch {
 
     /// Looks at publication and slot, if it is time and nothing else is being asked.
     pub(super) fn look_if_due(&mut self, now: Instant, postgres: &config::Postgres) {
+        // A table that could not be looked up, for whatever reason, keeps everything waiting: it comes first.
+        self.ask_for_unresolved();
         if self.look_at > now || self.asked.is_some() {
             return;
         }
@@ -89,21 +91,25 @@ impl ControlWatch {
     pub(super) async fn wait(&mut self) -> Seen {
         tokio::select! {
             biased;
-            answer = answer(&mut self.asked) => {
-                self.asked = None;
-                self.answered(answer)
-            }
+            // First: a question on a connection that has ended fails at once, as often as it is asked.
             error = ended(&mut self.control) => {
                 self.control = None;
                 self.reconnect();
                 Seen::Gone(error)
             }
+            answer = answer(&mut self.asked) => {
+                self.asked = None;
+                self.answered(answer)
+            }
         }
     }
 
     fn answered(&mut self, answer: Answer) -> Seen {
-        let seen = match answer {
-            Answer::State(Ok((publication, slot, database))) => Seen::State { publication, slot, database },
+        match answer {
+            Answer::State(Ok((publication, slot, database))) => {
+                self.ask_for_unresolved();
+                Seen::State { publication, slot, database }
+            }
             Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
                 Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
                     Seen::Elsewhere(id)
@@ -116,22 +122,19 @@ impl ControlWatch {
             },
             Answer::Control(Ok(control)) => {
                 self.control = Some(control);
+                self.ask_for_unresolved();
                 Seen::Nothing
             }
             Answer::Control(Err(error)) => {
                 self.reconnect();
                 Seen::Gone(error)
             }
-            // If the connection is gone, its end tells; any other failure is looked at again in time.
+            // If the connection is gone, its end tells; after any other failure the next tick asks again.
             Answer::State(Err(error)) | Answer::Ancestors(Err(error)) => {
                 tracing::debug!("control connection: {error}");
                 Seen::Nothing
             }
-        };
-        if self.asked.is_none() {
-            self.ask_for_unresolved();
         }
-        seen
     }
 
     /// The configured tables as they were when the session began.

@@ -90,6 +90,16 @@ pub enum Setting {
         /// What it had confirmed.
         confirmed: Option<Lsn>,
     },
+    /// Commits would wait until Kafka has confirmed.
+    #[error(
+        "synchronous_standby_names = '{setting}' includes the relay (\"{name}\"): commits would wait for Kafka"
+    )]
+    Synchronous {
+        /// The server's setting.
+        setting: String,
+        /// The relay's application_name.
+        name: String,
+    },
     /// The server passes over a publication it cannot find at the slot's position (PostgreSQL 18 only warns).
     #[error("PostgreSQL skips rows of the outbox: {0}")]
     PublicationSkipped(Box<ServerError>),
@@ -210,6 +220,11 @@ impl Setting {
                  the table, then SELECT pg_drop_replication_slot('{slot}') and start the relay, and raise \
                  max_slot_wal_keep_size"
             ),
+            Self::Synchronous { .. } => {
+                "name the physical standbys in synchronous_standby_names, or give the relay an \
+                                        application_name that is not there, in postgres.url"
+                    .to_owned()
+            }
             Self::PublicationSkipped(_) => NEW_PUBLICATION.to_owned(),
             Self::PartitionLeaf { .. } => {
                 "ALTER PUBLICATION … SET (publish_via_partition_root = true)".to_owned()

@@ -30,7 +30,7 @@ pub struct Outlet {
 
 /// Why a record was not taken.
 #[derive(Debug)]
-pub enum Refused {
+pub(super) enum Refused {
     /// Kafka can never take it.
     Rejected(Rejection),
     /// The producer failed.
@@ -100,7 +100,7 @@ impl Outlet {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn offer(&mut self, record: Record) -> Result<(), Refused> {
+    pub(super) fn offer(&mut self, record: Record) -> Result<(), Refused> {
         let Some(partitions) = self.topics.get(&record.topic).copied() else {
             let wait = Wait::Answer(self.producer.look_up(&record.topic));
             self.held = Some(Held { record, wait, reason: None });
@@ -136,7 +136,7 @@ impl Outlet {
     ///
     /// # Errors
     /// See [`Refused`]: the held record was offered again and was not taken.
-    pub async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), Refused> {
+    pub(super) async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), Refused> {
         let held = match &mut self.held {
             Some(held) => &mut held.wait,
             None => &mut Wait::Off,
@@ -156,13 +156,13 @@ impl Outlet {
     }
 
     /// Forgets the held record: its session is over, and it will come again.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.held = None;
     }
 
     /// A record is held.
     #[must_use]
-    pub fn is_holding(&self) -> bool {
+    pub(super) fn is_holding(&self) -> bool {
         self.held.is_some()
     }
 
@@ -174,13 +174,13 @@ impl Outlet {
 
     /// Something is known to keep records from moving.
     #[must_use]
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.away.is_some() || self.held.as_ref().is_some_and(|held| held.reason.is_some())
     }
 
     /// What keeps records from moving, as far as is known here.
     #[must_use]
-    pub fn blocked(&self) -> Option<(On, String)> {
+    pub(super) fn blocked(&self) -> Option<(On, String)> {
         let held = self.held.as_ref().and_then(|held| held.reason.clone());
         held.or_else(|| self.away.clone().map(|reason| (On::Kafka, reason)))
     }

@@ -11,6 +11,7 @@ use crate::outbox::TableName;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
+use crate::postgres::synchronous;
 use crate::relay::{Relay, Start};
 use crate::status::{State, Status};
 use crate::wal::Timelines;
@@ -48,6 +49,11 @@ pub(super) async fn start(
     let catalog = control.catalog();
     let wal_sender_timeout = catalog.wal_sender_timeout().await?;
     let database = catalog.database().await?;
+    let standbys = catalog.synchronous_standby_names().await?;
+    if synchronous::includes(&standbys, &info.application_name) {
+        let name = info.application_name.clone();
+        return Err(Setting::Synchronous { setting: standbys, name }.into());
+    }
     let outboxes = tables(&catalog, &config.outbox.tables, &database).await?;
     let publication = catalog.publication(&config.postgres.publication).await?;
     check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, &database)?;

@@ -40,6 +40,12 @@ impl Session<'_> {
         if self.settling { 0 } else { self.outlet.unreported() }
     }
 
+    /// The server has ended the stream: it may still wait for our CopyDone.
+    pub(super) async fn answer_goodbye(mut self) {
+        self.connection.queue_copy_done();
+        self.connection.finish(GOODBYE).await;
+    }
+
     async fn drain(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         let mut events: Vec<Event> = Vec::new();
         while self.open() > 0 {
@@ -56,10 +62,7 @@ impl Session<'_> {
                 progress = self.connection.progress(false) => progress?,
             }
             self.reports(&mut events)?;
-            let now = Instant::now();
-            if self.feedback.due(self.relay.position()) <= now {
-                self.send_feedback(now);
-            }
+            self.send_feedback_if_due(Instant::now());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ pub(crate) mod seeds;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Columns, Route, Spec, TableError, TableName, Template, Token};
+use outbox_relay::outbox::{Route, Spec, TableError, TableName, Template, Token};
 use outbox_relay::relay::{Error, Relay, Start, Step};
 use outbox_relay::wal::pgoutput;
 use outbox_relay::wal::{DecodeError, Envelope, Problem, Timelines};
@@ -85,14 +85,7 @@ pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
     Relay::new(Start {
         spec: Spec {
             tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
-            columns: Columns {
-                id: "id".to_owned(),
-                aggregate_type: "aggregate_type".to_owned(),
-                aggregate_id: "aggregate_id".to_owned(),
-                event_type: Some("event_type".to_owned()),
-                payload: "payload".to_owned(),
-                timestamp: None,
-            },
+            columns: crate::wire::columns(),
             headers: vec![("event_type".to_owned(), template("{event_type}"))],
             route: Route {
                 topic: template("outbox.event.{aggregate_type}"),

@@ -21,12 +21,8 @@ pub(crate) fn start(sql: &str) -> Start {
         spec: Spec {
             tables: directive("tables").unwrap().split(", ").map(table).collect(),
             columns: Columns {
-                id: "id".to_owned(),
-                aggregate_type: "aggregate_type".to_owned(),
-                aggregate_id: "aggregate_id".to_owned(),
-                event_type: Some("event_type".to_owned()),
-                payload: "payload".to_owned(),
                 timestamp: directive("timestamp").map(str::to_owned),
+                ..crate::wire::columns()
             },
             headers: headers.map(|name| header(&unquoted(name))).collect(),
             route: Route {

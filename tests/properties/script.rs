@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{
-    Columns, RECORD_OVERHEAD, Record, RejectionReason, Route, Spec, TableName, Template,
-};
+use outbox_relay::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Route, Spec, TableName, Template};
 use outbox_relay::relay::{Relay, Start};
 use outbox_relay::wal::pgoutput::{Logical, Origin, Relation, RelationId, Truncate, Value};
 use outbox_relay::wal::{PgTimestamp, Timelines};
@@ -283,14 +281,7 @@ impl Script {
         Relay::new(Start {
             spec: Spec {
                 tables: vec![name("public"), name("audit")],
-                columns: Columns {
-                    id: "id".to_owned(),
-                    aggregate_type: "aggregate_type".to_owned(),
-                    aggregate_id: "aggregate_id".to_owned(),
-                    event_type: Some("event_type".to_owned()),
-                    payload: "payload".to_owned(),
-                    timestamp: None,
-                },
+                columns: crate::wire::columns(),
                 headers: vec![("event_type".to_owned(), template("{event_type}"))],
                 route: Route {
                     topic: template("outbox.event.{aggregate_type}"),

@@ -31,7 +31,8 @@ const LAYERS: [&[&str]; 7] = [
 
 /// Parts of the standard library that do something, or ask something, outside the program.
 const IMPURE_STD: [&str; 7] = ["io", "net", "fs", "env", "thread", "process", "os"];
-const IMPURE_WORDS: [&str; 2] = ["SystemTime", "Instant"];
+/// `Instant` may be an argument; asking for the present one is `Instant::now` or `elapsed`.
+const IMPURE_WORDS: [&str; 3] = ["SystemTime", "now", "elapsed"];
 const IMPURE_MACROS: [&str; 7] =
     ["print", "println", "eprint", "eprintln", "env", "option_env", "include_str"];
 
@@ -75,7 +76,9 @@ pub(crate) fn check(path: &str, content: &str, crates: &BTreeSet<String>) -> Vec
     }
     if pure.is_some() {
         for (index, word) in words.iter().enumerate() {
-            if IMPURE_WORDS.contains(&word.as_str()) {
+            // A parameter or a variable may be called `now`; a call has a parenthesis.
+            let asked = word == "SystemTime" || words.get(index + 1).is_some_and(|next| next == "(");
+            if IMPURE_WORDS.contains(&word.as_str()) && asked {
                 complaints.insert(format!("is pure and knows {word}: time is an argument"));
             }
             if IMPURE_MACROS.contains(&word.as_str()) && words.get(index + 1).is_some_and(|next| next == "!")
@@ -262,7 +265,8 @@ mod tests {
             ("use std::{fmt, io::Read};", "is pure and uses std::io"),
             ("fn f() { std::thread::yield_now() }", "is pure and uses std::thread"),
             ("use std::time::SystemTime;", "is pure and knows SystemTime: time is an argument"),
-            ("use std::time::{Duration, Instant};", "is pure and knows Instant: time is an argument"),
+            ("fn f() { let t = Instant::now(); }", "is pure and knows now: time is an argument"),
+            ("fn f(t: Instant) { t.elapsed(); }", "is pure and knows elapsed: time is an argument"),
             ("use tokio::time;", "is pure and uses the crate tokio"),
             ("use tokio as t;", "is pure and uses the crate tokio"),
             ("fn f() { tracing::info!(\"x\") }", "is pure and uses the crate tracing"),

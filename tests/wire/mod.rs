@@ -11,6 +11,7 @@ pub(crate) mod stream;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
+use outbox_relay::outbox::{Columns, Zone};
 use outbox_relay::wal::pgoutput::{
     self, Begin, Commit, Logical, Origin, Relation, RelationId, Truncate, Tuple, Type, Value,
 };
@@ -258,5 +259,18 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// The columns by their default names, and no timestamp column.
+pub(crate) fn columns() -> Columns {
+    Columns {
+        id: "id".to_owned(),
+        aggregate_type: "aggregate_type".to_owned(),
+        aggregate_id: "aggregate_id".to_owned(),
+        event_type: Some("event_type".to_owned()),
+        payload: "payload".to_owned(),
+        timestamp: None,
+        timestamp_zone: Zone::utc(),
     }
 }

@@ -174,7 +174,6 @@ fn keys_of_later_versions_are_not_supported_yet() {
     let toml = r#"
         postgres.backfill = true
         outbox.source = "poll"
-        outbox.columns.timestamp_zone = "Europe/Berlin"
         topics.create = true
         topics.partitions = 3
         topics.config."retention.ms" = 1
@@ -187,7 +186,7 @@ fn keys_of_later_versions_are_not_supported_yet() {
         route.topic = "orders"
     "#;
     insta::assert_snapshot!(problems(toml), @r#"
-    11 problems in the configuration
+    10 problems in the configuration
 
       postgres.backfill = true (relay.toml, line 4): is not supported yet
         hint: leave it out; this version accepts only false
@@ -195,29 +194,26 @@ fn keys_of_later_versions_are_not_supported_yet() {
       outbox.source = "poll" (relay.toml, line 5): is not supported yet
         hint: leave it out; this version accepts only "wal"
 
-      outbox.columns.timestamp_zone = "Europe/Berlin" (relay.toml, line 6): is not supported yet
-        hint: leave it out; this version accepts only "UTC"
+      tables."public.orders_outbox" (relay.toml, line 14): is not supported yet
 
-      tables."public.orders_outbox" (relay.toml, line 15): is not supported yet
-
-      topics.create = true (relay.toml, line 7): is not supported yet
+      topics.create = true (relay.toml, line 6): is not supported yet
         hint: leave it out; this version accepts only false
 
-      topics.config.retention.ms = 1 (relay.toml, line 9): is not supported yet
+      topics.config.retention.ms = 1 (relay.toml, line 8): is not supported yet
 
-      delivery.guarantee = "exactly-once" (relay.toml, line 10): is not supported yet
+      delivery.guarantee = "exactly-once" (relay.toml, line 9): is not supported yet
         hint: leave it out; this version accepts only "at-least-once"
 
-      delivery.on_rejected = "dead-letter" (relay.toml, line 11): is not supported yet
+      delivery.on_rejected = "dead-letter" (relay.toml, line 10): is not supported yet
         hint: leave it out; this version accepts only "stop"
 
-      delivery.skip = ["7", "8"] (relay.toml, line 12): is not supported yet
+      delivery.skip = ["7", "8"] (relay.toml, line 11): is not supported yet
         hint: leave it out; this version accepts only []
 
-      state.topic = "positions" (relay.toml, line 13): is not supported yet
+      state.topic = "positions" (relay.toml, line 12): is not supported yet
         hint: leave it out; this version accepts only "outbox-relay.state" and ""
 
-      poll.interval = "2s" (relay.toml, line 14): is not supported yet
+      poll.interval = "2s" (relay.toml, line 13): is not supported yet
         hint: leave it out; this version accepts only "1s"
     "#);
     // Off is what this version does anyway.
@@ -291,4 +287,14 @@ fn a_connection_string_is_looked_at_but_not_shown() {
     // What it leaves open comes from the variables that libpq knows.
     let toml = "postgres.url = \"dbname=shop\"\nkafka.bootstrap.servers = \"k:1\"";
     assert!(load_all(toml, &[("PGUSER", "relay"), ("PGHOST", "db")], &[]).is_ok());
+}
+
+#[test]
+fn a_time_zone_is_one_that_exists() {
+    insta::assert_snapshot!(problems("outbox.columns.timestamp_zone = \"Europe/Bärlin\""), @r#"
+    1 problem in the configuration
+
+      outbox.columns.timestamp_zone = "Europe/Bärlin" (relay.toml, line 3): is no time zone
+        hint: give an IANA name, such as UTC or Europe/Berlin
+    "#);
 }

@@ -1,3 +1,5 @@
+//! Each kind of value: what is read, and what is said of the rest.
+
 use super::*;
 
 /// How a word of the environment is read, or why not.

@@ -1,3 +1,5 @@
+//! What libpq understands, the relay understands; what it does not, it refuses by name.
+
 use super::*;
 
 fn parse_in(
@@ -206,7 +208,7 @@ fn the_password_file_is_read_as_libpq_reads_it() {
 fn each_host_has_its_own_password_from_the_file() {
     // Without PGPASSFILE and HOME there is no file to look for.
     assert_eq!(password(&parse_in("user=x", &[], Some("*:*:*:*:any")).unwrap()), None);
-    let environment = [("HOME", "/home/x")];
+    let environment = [("HOME", "/users/x")];
     let info = parse_in("host=h1,h2 user=x", &environment, Some("h1:*:*:*:one\nh2:*:*:*:two")).unwrap();
     let passwords: Vec<_> = info.hosts.iter().map(|host| host.password.as_ref().unwrap().reveal()).collect();
     assert_eq!(passwords, ["one", "two"]);
