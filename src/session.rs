@@ -310,6 +310,8 @@ impl<'a> Session<'a> {
         let confirmed = self.relay.position();
         self.connection.queue_copy_data(&status_update(confirmed, pg_now()));
         self.feedback.sent(now, confirmed);
+        // Together: their difference is watched as a lag.
+        self.metrics.received_lsn.set(position(self.relay.ack().received()));
         self.metrics.confirmed_lsn.set(position(confirmed.lsn()));
         let transactions = self.relay.ack().transactions_confirmed();
         self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));

@@ -23,6 +23,8 @@ pub struct Outlet {
     /// Why Kafka is taken to be away; `None` while it answers.
     away: Option<String>,
     trouble: Option<String>,
+    /// When Kafka has answered last, with a report or otherwise.
+    heard: Instant,
     probe: Wait,
 }
 
@@ -54,6 +56,10 @@ enum Wait {
 /// Pause between two questions for a topic that is missing, or a cluster that is away.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// With nothing to send, Kafka is asked so often whether it is there: librdkafka does not tell that an idle connection
+/// was closed, and `/ready` should not find out with the next event.
+const PROBE: Duration = Duration::from_secs(10);
+
 /// Pause before a record is offered again to a full queue. It empties as fast as the brokers confirm.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
@@ -66,7 +72,16 @@ impl Outlet {
         let producer = Producer::new(properties.iter())?;
         let probe = Wait::Answer(producer.probe());
         let away = Some("no broker has answered yet".to_owned());
-        Ok(Self { properties, producer, topics: HashMap::new(), held: None, away, trouble: None, probe })
+        Ok(Self {
+            properties,
+            producer,
+            topics: HashMap::new(),
+            held: None,
+            away,
+            trouble: None,
+            heard: Instant::now(),
+            probe,
+        })
     }
 
     /// Starts over with a new producer. What the old one had in flight is given up: those events come again from the
@@ -171,19 +186,39 @@ impl Outlet {
     }
 
     fn learn(&mut self, events: &[Event]) {
+        let mut heard = false;
         for event in events {
             match event {
-                Event::Delivered(_) => self.away = None,
+                Event::Delivered(_) => {
+                    self.away = None;
+                    heard = true;
+                }
                 Event::Trouble(rdkafka::error::RDKafkaErrorCode::AllBrokersDown, reason) => {
                     let reason = self.trouble.take().unwrap_or_else(|| reason.clone());
                     self.away = Some(reason);
-                    if !matches!(self.probe, Wait::Answer(_)) {
-                        self.probe = Wait::Answer(self.producer.probe());
-                    }
+                    self.probe_now();
                 }
-                Event::Trouble(_, reason) => self.trouble = Some(reason.clone()),
+                // With nothing to send, librdkafka does not look whether a broker that hung up comes back.
+                Event::Trouble(_, reason) => {
+                    self.trouble = Some(reason.clone());
+                    self.probe_now();
+                }
                 Event::Undelivered(_) | Event::Fatal(..) => {}
             }
+        }
+        if heard {
+            self.heard = Instant::now();
+        }
+    }
+
+    fn answers(&mut self) {
+        self.away = None;
+        self.heard = Instant::now();
+    }
+
+    fn probe_now(&mut self) {
+        if !matches!(self.probe, Wait::Answer(_)) {
+            self.probe = Wait::Answer(self.producer.probe());
         }
     }
 
@@ -201,7 +236,7 @@ impl Outlet {
                 return Ok(());
             }
             Some(TopicState::Exists { partitions }) => {
-                self.away = None;
+                self.answers();
                 self.topics.insert(topic.clone(), partitions);
                 return self.offer(held.record);
             }
@@ -221,14 +256,17 @@ impl Outlet {
 
     fn probe_answer(&mut self, answer: Option<TopicState>) {
         self.probe = match answer {
+            None if self.away.is_none() && self.heard.elapsed() < PROBE => {
+                Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard))
+            }
             None => Wait::Answer(self.producer.probe()),
             Some(TopicState::Unreachable(reason)) => {
                 self.away.get_or_insert(reason);
                 Wait::Until(after(ASK_AGAIN))
             }
             Some(_) => {
-                self.away = None;
-                Wait::Off
+                self.answers();
+                Wait::Until(after(PROBE))
             }
         };
     }

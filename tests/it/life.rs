@@ -175,6 +175,18 @@ async fn kafka_that_goes_and_comes_back_within_a_session_costs_nothing() {
 }
 
 #[tokio::test]
+async fn kafka_that_goes_away_while_there_is_nothing_to_send_is_missed() {
+    let outbox = Outbox::create().await;
+    let (relay, kafka) = with_own_kafka(&outbox, &[]).await;
+    relay.metric_becomes("outbox_relay_state{state=\"blocked\"}", 1.0).await;
+    assert_eq!(relay.metric("outbox_relay_in_flight_records").await, Some(0.0));
+    kafka.switch_on();
+    relay.ready().await;
+    relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
 async fn the_pages_say_what_they_are_and_the_metrics_add_up() {
     let outbox = Outbox::create().await;
     let relay = outbox.relay(&[]);
