@@ -217,12 +217,20 @@ async fn a_partitioned_table_is_relayed_under_its_own_name_whatever_is_attached(
     let relay = outbox.relay(&[]);
     relay.ready().await;
     outbox.insert("1").await;
-    // With its columns in another order, and rows that came before it was attached: those are not sent.
+    // With its columns in another order, and a row that came before it was attached, which is not sent. Up to 14, pgoutput
+    // keeps in mind for a whole session that a table was not published when it first saw a row of it
+    // (rel_sync_cache_relation_cb in pgoutput.c), and passes over all that follow.
+    outbox
+        .sql("CREATE TABLE outbox_2 (day int, payload jsonb, event_type text, aggregate_id text, aggregate_type text, id uuid)")
+        .await;
+    if outbox.text("SELECT current_setting('server_version_num')::int >= 150000").await == "true" {
+        outbox
+            .sql("INSERT INTO outbox_2 VALUES (2, '0', 'x', 'not published', 'order', gen_random_uuid())")
+            .await;
+    }
     outbox
         .sql(
-            "CREATE TABLE outbox_2 (day int, payload jsonb, event_type text, aggregate_id text, aggregate_type text, id uuid);
-             INSERT INTO outbox_2 VALUES (2, '0', 'x', 'not published', 'order', gen_random_uuid());
-             ALTER TABLE outbox ATTACH PARTITION outbox_2 FOR VALUES IN (2);
+            "ALTER TABLE outbox ATTACH PARTITION outbox_2 FOR VALUES IN (2);
              INSERT INTO outbox (aggregate_type, aggregate_id, event_type, day) VALUES ('order', '2', 'x', 2);
              INSERT INTO outbox_2 (aggregate_type, aggregate_id, event_type, day, id)
                  VALUES ('order', '2 itself', 'x', 2, gen_random_uuid());
