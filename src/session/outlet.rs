@@ -101,22 +101,18 @@ impl Outlet {
     /// # Errors
     /// See [`Refused`].
     pub(super) fn offer(&mut self, record: Record) -> Result<(), Refused> {
-        let Some(partitions) = self.topics.get(&record.topic).copied() else {
-            let wait = Wait::Answer(self.producer.look_up(&record.topic));
-            self.held = Some(Held { record, wait, reason: None });
-            return Ok(());
-        };
-        if let Some(partition) = record
-            .partition
-            .filter(|number| usize::try_from(*number).is_ok_and(|number| number >= partitions))
-        {
-            let detail = format!(
-                "topic \"{}\" has {partitions} partitions, none with number {partition}",
-                record.topic
-            );
-            let reason = RejectionReason::InvalidPartition;
-            return Err(Refused::Rejected(Rejection { event_id: record.event_id(), reason, detail }));
+        match self.topics.get(&record.topic) {
+            Some(partitions) if fits(&record, *partitions) => self.produce(record),
+            // The topic is new to us, or may have been given more partitions since it was asked for.
+            _ => {
+                let wait = Wait::Answer(self.producer.look_up(&record.topic));
+                self.held = Some(Held { record, wait, reason: None });
+                Ok(())
+            }
         }
+    }
+
+    fn produce(&mut self, record: Record) -> Result<(), Refused> {
         match self.producer.send(&record) {
             Ok(()) => Ok(()),
             Err(SendError::QueueFull) => {
@@ -238,7 +234,10 @@ impl Outlet {
             Some(TopicState::Exists { partitions }) => {
                 self.answers();
                 self.topics.insert(topic.clone(), partitions);
-                return self.offer(held.record);
+                if fits(&held.record, partitions) {
+                    return self.produce(held.record);
+                }
+                return Err(Refused::Rejected(no_such_partition(&held.record, partitions)));
             }
             Some(TopicState::Missing) => Some((On::Topic, format!("topic \"{topic}\" does not exist"))),
             Some(TopicState::Denied) => Some((
@@ -287,6 +286,17 @@ impl Wait {
             }
         }
     }
+}
+
+/// Whether the record's partition, if it names one, is among the topic's.
+fn fits(record: &Record, partitions: usize) -> bool {
+    record.partition.is_none_or(|number| usize::try_from(number).is_ok_and(|number| number < partitions))
+}
+
+fn no_such_partition(record: &Record, partitions: usize) -> Rejection {
+    let number = record.partition.unwrap_or_default();
+    let detail = format!("topic \"{}\" has {partitions} partitions, none with number {number}", record.topic);
+    Rejection { event_id: record.event_id(), reason: RejectionReason::InvalidPartition, detail }
 }
 
 fn after(pause: Duration) -> Instant {

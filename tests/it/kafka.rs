@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,6 +12,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::fixture::eventually;
 use crate::servers::variable;
 
 /// `host:port` of the broker.
@@ -30,6 +31,21 @@ pub(crate) async fn create_topic(name: &str, partitions: i32, config: &[(&str, &
     for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
         result.unwrap();
     }
+}
+
+/// Makes `name` a topic of `partitions` partitions, and waits until the broker says so.
+pub(crate) async fn grow_topic(name: &str, partitions: usize) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
+    let grown = NewPartitions::new(name, partitions);
+    for result in admin.create_partitions([&grown], &AdminOptions::new()).await.unwrap() {
+        result.unwrap();
+    }
+    eventually("the topic has grown", async || {
+        let metadata = admin.inner().fetch_metadata(Some(name), Duration::from_secs(10)).unwrap();
+        metadata.topics()[0].partitions().len() == partitions
+    })
+    .await;
 }
 
 /// A record as a consumer sees it.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 
 use crate::fixture::{Outbox, Relay};
-use crate::kafka::{Message, create_topic};
+use crate::kafka::{Message, create_topic, grow_topic};
 use crate::servers::client;
 
 fn by_id(messages: Vec<Message>) -> HashMap<String, Message> {
@@ -161,6 +161,21 @@ async fn a_partition_column_decides_and_null_leaves_it_to_the_key() {
     outbox.all_confirmed().await;
     let partitions: Vec<i32> = outbox.messages("order").iter().map(|message| message.partition).collect();
     assert_eq!(partitions, [0, 0, 1, 2]);
+    relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_was_added_while_streaming_is_found() {
+    let outbox = Outbox::create().await;
+    let relay = lanes(&outbox).await;
+    insert_lane(&outbox, "before", "0").await;
+    outbox.all_confirmed().await;
+    grow_topic(&outbox.topic("order"), 5).await;
+    insert_lane(&outbox, "after", "4").await;
+    outbox.all_confirmed().await;
+    let partitions: Vec<i32> = outbox.messages("order").iter().map(|message| message.partition).collect();
+    assert_eq!(partitions, [0, 4]);
     relay.stop().await;
     outbox.database.drop().await;
 }
