@@ -34,6 +34,7 @@ use show::Told;
 
 pub use error::{Error, Setting};
 pub use outlet::Outlet;
+pub use start::KnownSlot;
 
 /// A session that streams.
 pub struct Session<'a> {
@@ -71,11 +72,12 @@ impl<'a> Session<'a> {
     pub async fn start(
         config: &'a Config,
         info: &ConnInfo,
+        known: &mut KnownSlot,
         outlet: &'a mut Outlet,
         status: &'a Status,
         metrics: &'a Metrics,
     ) -> Result<Self, Error> {
-        let started = start::start(config, info, outlet, status).await?;
+        let started = start::start(config, info, known, outlet, status).await?;
         let now = Instant::now();
         Ok(Self {
             settling: outlet.unreported() > 0,

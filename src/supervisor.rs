@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::disposition::Disposition;
 use crate::metrics::Metrics;
 use crate::postgres::conninfo::ConnInfo;
-use crate::session::{Error, Outlet, Session};
+use crate::session::{Error, KnownSlot, Outlet, Session};
 use crate::status::{On, State, Status};
 
 /// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
@@ -56,11 +56,12 @@ async fn sessions(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut outlet = Outlet::new(config.kafka.clone())?;
+    let mut known = KnownSlot::default();
     let mut pauses = pauses();
     let mut told: Option<(String, Instant)> = None;
     loop {
         let began = Instant::now();
-        let ended = session(config, info, &mut outlet, status, metrics, &mut shutdown).await;
+        let ended = session(config, info, &mut known, &mut outlet, status, metrics, &mut shutdown).await;
         let Err(error) = ended else {
             metrics.session_ended("stopped");
             return Ok(());
@@ -98,6 +99,7 @@ async fn sessions(
 async fn session(
     config: &Config,
     info: &ConnInfo,
+    known: &mut KnownSlot,
     outlet: &mut Outlet,
     status: &Status,
     metrics: &Metrics,
@@ -106,7 +108,7 @@ async fn session(
     let session = tokio::select! {
         // Nothing has been sent yet: there is nothing to drain.
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
-        session = Session::start(config, info, outlet, status, metrics) => session?,
+        session = Session::start(config, info, known, outlet, status, metrics) => session?,
     };
     session.run(shutdown).await
 }

@@ -70,6 +70,16 @@ pub enum Setting {
     /// No such slot, and `postgres.create_slot` is off.
     #[error("replication slot \"{0}\" does not exist, and postgres.create_slot is false")]
     NoSlot(String),
+    /// The slot was there, and was dropped by somebody.
+    #[error(
+        "slot \"{slot}\" is gone: somebody has dropped it. It was confirmed up to {confirmed} when it was seen last"
+    )]
+    SlotGone {
+        /// Its name.
+        slot: String,
+        /// What it had confirmed when it was seen last.
+        confirmed: Lsn,
+    },
     /// The slot is for something else.
     #[error("slot \"{slot}\": {what} is {found}, expected {expected}")]
     OtherSlot {
@@ -212,6 +222,10 @@ impl Setting {
             ),
             Self::NoTable { .. } => "create it, or name the right one in outbox.tables".to_owned(),
             Self::NoSlot(slot) => format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"),
+            Self::SlotGone { .. } => "what was committed after that position and not sent will not come again by itself. \
+                                      Start the relay: it makes the slot anew, from then on; and send those rows again \
+                                      from the table"
+                .to_owned(),
             Self::OtherSlot { .. } => {
                 "name another slot in postgres.slot, or drop this one if nobody needs it".to_owned()
             }

@@ -28,6 +28,14 @@ pub(super) struct Started {
     pub(super) wal_sender_timeout: Duration,
 }
 
+/// What a process remembers of its slot from one session to the next. A slot that was there and is gone was dropped by
+/// somebody, with what it had not confirmed; making it anew would start over silently.
+#[derive(Debug, Default)]
+pub struct KnownSlot {
+    /// The position it had confirmed when it was seen last.
+    confirmed: Option<Lsn>,
+}
+
 /// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.
 const SLOT_POLL: Duration = Duration::from_millis(500);
 
@@ -42,6 +50,7 @@ const SLOT_REMINDER: Duration = Duration::from_secs(30);
 pub(super) async fn start(
     config: &Config,
     info: &ConnInfo,
+    known: &mut KnownSlot,
     outlet: &mut Outlet,
     status: &Status,
 ) -> Result<Started, Error> {
@@ -59,19 +68,24 @@ pub(super) async fn start(
     check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, &database)?;
 
     let slot_name = &config.postgres.slot;
-    match catalog.slot(slot_name).await? {
-        Some(slot) => {
+    let missing = match (catalog.slot(slot_name).await?, known.confirmed) {
+        (Some(slot), _) => {
             check_slot(slot_name, &slot, &database)?;
+            known.confirmed = slot.confirmed_flush;
             await_slot(&catalog, slot_name, outlet, status).await?;
+            false
         }
-        None if config.postgres.create_slot => {}
-        None => return Err(Setting::NoSlot(slot_name.clone()).into()),
-    }
+        (None, Some(confirmed)) => {
+            return Err(Setting::SlotGone { slot: slot_name.clone(), confirmed }.into());
+        }
+        (None, None) if config.postgres.create_slot => true,
+        (None, None) => return Err(Setting::NoSlot(slot_name.clone()).into()),
+    };
 
     let mut connection = Connection::connect(&server).await?;
     let identity = connection.identify_system().await?;
     let timelines = timelines(&mut connection, identity.timeline).await?;
-    if catalog.slot(slot_name).await?.is_none() {
+    if missing {
         create_slot(&mut connection, &catalog, slot_name).await?;
     }
     connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
@@ -79,6 +93,7 @@ pub(super) async fn start(
     // Only now, as its owner: nobody else can move the slot any more.
     let confirmed_flush =
         catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
+    known.confirmed = Some(confirmed_flush);
     tracing::info!(
         slot = slot_name.as_str(),
         publication = config.postgres.publication.as_str(),

@@ -167,3 +167,26 @@ async fn a_publication_that_changes_while_streaming_ends_the_relay() {
         changed_while_streaming("DROP TABLE outbox", false, "ADD TABLE \"public\".\"outbox\""),
     );
 }
+
+#[tokio::test]
+async fn a_slot_that_is_dropped_while_the_relay_reconnects_is_not_made_anew_in_silence() {
+    let outbox = Outbox::create().await;
+    let relay = outbox.relay(&[]);
+    relay.ready().await;
+    outbox.insert("1").await;
+    outbox.all_confirmed().await;
+    // Nobody gets in while the slot is dropped.
+    let limit = |limit| format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", outbox.database.name);
+    outbox.sql(&limit(0)).await;
+    let terminate = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                      WHERE usename = 'outbox_relay' AND datname = current_database()";
+    outbox.sql(terminate).await;
+    outbox.sql(&format!("SELECT pg_drop_replication_slot('{}')", outbox.slot())).await;
+    outbox.insert("2").await;
+    outbox.sql(&limit(-1)).await;
+    let log = relay.refuses().await;
+    assert!(log.contains(&format!("slot \"{}\" is gone: somebody has dropped it", outbox.slot())), "{log}");
+    assert!(log.contains("hint: "), "{log}");
+    assert_eq!(outbox.keys(), ["1"]);
+    outbox.database.drop().await;
+}
