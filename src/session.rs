@@ -258,9 +258,10 @@ impl<'a> Session<'a> {
     fn seen(&mut self, seen: Seen) -> Result<(), Error> {
         match seen {
             Seen::Nothing => {}
-            Seen::State { publication, slot, database } => {
+            Seen::State { publication, slot } => {
                 let name = &self.config.postgres.publication;
-                start::check_publication(publication.as_ref(), name, self.control.outboxes(), &database)?;
+                let control = &self.control;
+                start::check_publication(publication.as_ref(), name, control.outboxes(), control.database())?;
                 let retained = slot.and_then(|slot| slot.retained_bytes);
                 self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
             }
@@ -310,7 +311,7 @@ impl<'a> Session<'a> {
 
     fn send_feedback(&mut self, now: Instant) {
         let confirmed = self.relay.position();
-        self.connection.queue_copy_data(&status_update(confirmed, pg_now()));
+        self.connection.queue_copy_data(&status_update(confirmed, pg_time(SystemTime::now())));
         self.feedback.sent(now, confirmed);
         // Together: their difference is watched as a lag.
         self.metrics.received_lsn.set(position(self.relay.ack().received()));
@@ -324,16 +325,14 @@ impl<'a> Session<'a> {
 /// SQLSTATE `object_not_in_prerequisite_state`: how PostgreSQL 18 says "skipped loading publication".
 const PREREQUISITE_STATE: &str = "55000";
 
-/// The wall clock as PostgreSQL counts it.
-fn pg_now() -> PgTimestamp {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+/// A time of the wall clock as PostgreSQL counts it.
+fn pg_time(time: SystemTime) -> PgTimestamp {
+    let unix = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     PgTimestamp::from_unix_micros(i64::try_from(unix.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Seconds from a commit until `now`; 0 if the server's clock is ahead of ours.
 fn age(committed: PgTimestamp, now: SystemTime) -> f64 {
-    let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = PgTimestamp::from_unix_micros(i64::try_from(unix.as_micros()).unwrap_or(i64::MAX));
-    let micros = now.as_micros().saturating_sub(committed.as_micros()).max(0);
+    let micros = pg_time(now).as_micros().saturating_sub(committed.as_micros()).max(0);
     Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
 }

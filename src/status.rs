@@ -62,6 +62,9 @@ pub enum On {
     Event,
 }
 
+/// The same thing is not said again in the log before this has passed.
+pub(crate) const REMINDER: Duration = Duration::from_secs(30);
+
 /// A session task that has not turned for this long is stuck. It waits for nothing longer than a second.
 const STUCK: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@ use crate::disposition::Disposition;
 use crate::metrics::Metrics;
 use crate::postgres::conninfo::ConnInfo;
 use crate::session::{Error, KnownSlot, Outlet, Session};
-use crate::status::{On, State, Status};
+use crate::status::{On, REMINDER, State, Status};
 
 /// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -18,9 +18,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A session that lived this long was healthy: the pauses begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
-
-/// The same failure is not told again before this has passed.
-const REMINDER: Duration = Duration::from_secs(30);
 
 /// The session task's sign of life.
 const TURN: Duration = Duration::from_secs(1);

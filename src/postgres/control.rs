@@ -39,8 +39,6 @@ pub struct Slot {
     pub confirmed_flush: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
-    /// Where decoding would start again.
-    pub restart: Option<Lsn>,
     /// WAL between there and the server's present position.
     pub retained_bytes: Option<i64>,
 }
@@ -77,7 +75,7 @@ impl Control {
     /// replication connection goes to the same server.
     ///
     /// # Errors
-    /// The last host's error, if none can be had.
+    /// The one host's error, or [`Error::NoHost`] with those of all.
     pub async fn connect(info: &ConnInfo) -> Result<(Self, ConnInfo), Error> {
         let mut errors = Vec::new();
         for host in &info.hosts {
@@ -143,17 +141,6 @@ impl Catalog {
         rows.first().map_or(Ok(String::new()), |row| row.try_get(0)).map_err(wrong(ACTION))
     }
 
-    /// The database this session is in.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn database(&self) -> Result<String, Error> {
-        let rows = self.query("read the database's name", "SELECT current_database()::text", &[]).await?;
-        rows.first()
-            .map_or(Ok(String::new()), |row| row.try_get(0))
-            .map_err(wrong("read the database's name"))
-    }
-
     /// The slot `name`; `None` if there is none.
     ///
     /// # Errors
@@ -161,7 +148,6 @@ impl Catalog {
     pub async fn slot(&self, name: &str) -> Result<Option<Slot>, Error> {
         const ACTION: &str = "look at the replication slot";
         let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn::text, wal_status, \
-                          restart_lsn::text, \
                           pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
                                                ELSE pg_current_wal_lsn() END, restart_lsn)::int8 \
                      FROM pg_replication_slots WHERE slot_name = $1::text::name";
@@ -253,8 +239,7 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         active_pid: row.try_get(2)?,
         confirmed_flush: lsn(3)?,
         wal_status: row.try_get(4)?,
-        restart: lsn(5)?,
-        retained_bytes: row.try_get(6)?,
+        retained_bytes: row.try_get(5)?,
     })
 }
 

@@ -37,7 +37,7 @@ pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
     /// The publication and the slot as they are now.
-    State { publication: Option<Publication>, slot: Option<Slot>, database: String },
+    State { publication: Option<Publication>, slot: Option<Slot> },
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -47,7 +47,7 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<(Option<Publication>, Option<Slot>, String), Error>),
+    State(Result<(Option<Publication>, Option<Slot>), Error>),
     Ancestors(Result<Vec<Table>, Error>),
     Control(Result<Control, Error>),
 }
@@ -106,9 +106,9 @@ impl ControlWatch {
 
     fn answered(&mut self, answer: Answer) -> Seen {
         match answer {
-            Answer::State(Ok((publication, slot, database))) => {
+            Answer::State(Ok((publication, slot))) => {
                 self.ask_for_unresolved();
-                Seen::State { publication, slot, database }
+                Seen::State { publication, slot }
             }
             Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
                 Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
@@ -135,6 +135,11 @@ impl ControlWatch {
                 Seen::Nothing
             }
         }
+    }
+
+    /// The database.
+    pub(super) fn database(&self) -> &str {
+        &self.server.dbname
     }
 
     /// The configured tables as they were when the session began.
@@ -172,8 +177,8 @@ async fn state(
     catalog: &Catalog,
     publication: &str,
     slot: &str,
-) -> Result<(Option<Publication>, Option<Slot>, String), Error> {
-    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?, catalog.database().await?))
+) -> Result<(Option<Publication>, Option<Slot>), Error> {
+    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

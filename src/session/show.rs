@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Session, age};
 use crate::metrics::position;
 use crate::relay::Tally;
-use crate::status::{On, State};
+use crate::status::{On, REMINDER, State};
 
 /// What was already counted or said.
 #[derive(Default)]
@@ -28,9 +28,6 @@ const KAFKA_SILENCE: Duration = Duration::from_secs(5);
 
 /// What passes sooner is not worth a warning: a producer that has just been made has no connection yet.
 const WORTH_A_WARNING: Duration = Duration::from_secs(1);
-
-/// Nothing is said again before this has passed.
-const REMINDER: Duration = Duration::from_secs(30);
 
 impl Session<'_> {
     /// Brings metrics and state up to date.

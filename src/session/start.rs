@@ -13,7 +13,7 @@ use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
 use crate::postgres::synchronous;
 use crate::relay::{Relay, Start};
-use crate::status::{State, Status};
+use crate::status::{REMINDER, State, Status};
 use crate::wal::Timelines;
 
 /// A stream that has begun.
@@ -42,9 +42,8 @@ const SLOT_POLL: Duration = Duration::from_millis(500);
 /// After this long it is not our own last connection that holds the slot.
 const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
 
-/// How long making a slot may take before the transactions it waits for are told, and how often they are.
+/// How long making a slot may take before the transactions it waits for are told.
 const SLOT_PATIENCE: Duration = Duration::from_secs(3);
-const SLOT_REMINDER: Duration = Duration::from_secs(30);
 
 /// Starts to stream. Waits as a standby while the slot is in use, and for open transactions when it makes the slot.
 pub(super) async fn start(
@@ -57,20 +56,20 @@ pub(super) async fn start(
     let (control, server) = Control::connect(info).await?;
     let catalog = control.catalog();
     let wal_sender_timeout = catalog.wal_sender_timeout().await?;
-    let database = catalog.database().await?;
+    let database = &server.dbname;
     let standbys = catalog.synchronous_standby_names().await?;
     if synchronous::includes(&standbys, &info.application_name) {
         let name = info.application_name.clone();
         return Err(Setting::Synchronous { setting: standbys, name }.into());
     }
-    let outboxes = tables(&catalog, &config.outbox.tables, &database).await?;
+    let outboxes = tables(&catalog, &config.outbox.tables, database).await?;
     let publication = catalog.publication(&config.postgres.publication).await?;
-    check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, &database)?;
+    check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, database)?;
 
     let slot_name = &config.postgres.slot;
     let missing = match (catalog.slot(slot_name).await?, known.confirmed) {
         (Some(slot), _) => {
-            check_slot(slot_name, &slot, &database)?;
+            check_slot(slot_name, &slot, database)?;
             known.confirmed = slot.confirmed_flush;
             await_slot(&catalog, slot_name, outlet, status).await?;
             false
@@ -222,7 +221,7 @@ async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str)
         tokio::select! {
             slot = &mut created => break slot?,
             () = tokio::time::sleep(patience) => {
-                patience = SLOT_REMINDER;
+                patience = REMINDER;
                 let open = catalog.open_transactions().await?;
                 let open = open.iter().map(|transaction| match transaction.age {
                     Some(age) => format!("pid {} (open for {} s)", transaction.pid, age.as_secs()),

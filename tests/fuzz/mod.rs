@@ -6,7 +6,7 @@ pub(crate) mod seeds;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Route, Spec, TableError, TableName, Template, Token};
+use outbox_relay::outbox::{TableError, Token};
 use outbox_relay::relay::{Error, Relay, Start, Step};
 use outbox_relay::wal::pgoutput;
 use outbox_relay::wal::{DecodeError, Envelope, Problem, Timelines};
@@ -81,18 +81,8 @@ fn tells_what_and_where(error: &DecodeError, len: usize) {
 
 /// A relay for `public.outbox` as the contract has it.
 pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
-    let template = |text| Template::parse(text).unwrap();
     Relay::new(Start {
-        spec: Spec {
-            tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
-            columns: crate::wire::columns(),
-            headers: vec![("event_type".to_owned(), template("{event_type}"))],
-            route: Route {
-                topic: template("outbox.event.{aggregate_type}"),
-                key: template("{aggregate_id}"),
-                partition: None,
-            },
-        },
+        spec: crate::wire::spec(&["public"]),
         outboxes: Vec::new(),
         source: "7000000000000000001/outbox_relay".to_owned(),
         timelines: Timelines::only(1),

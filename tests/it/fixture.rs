@@ -112,7 +112,7 @@ impl Outbox {
         // The last of its questions, asked and answered.
         let sql = format!(
             "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = 'outbox_relay'
-                     AND query_start > '{now}' AND query LIKE '%current_database%' AND state = 'idle')"
+                     AND query_start > '{now}' AND query LIKE '%pg_replication_slots%' AND state = 'idle')"
         );
         let sql = format!("SELECT {sql}");
         eventually("the relay looks at its publication", async || self.text(&sql).await == "true").await;

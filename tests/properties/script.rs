@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Route, Spec, TableName, Template};
+use outbox_relay::outbox::{RECORD_OVERHEAD, Record, RejectionReason};
 use outbox_relay::relay::{Relay, Start};
 use outbox_relay::wal::pgoutput::{Logical, Origin, Relation, RelationId, Truncate, Value};
 use outbox_relay::wal::{PgTimestamp, Timelines};
@@ -276,19 +276,8 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
 impl Script {
     /// A relay whose slot has confirmed everything before `confirmed_flush`.
     pub(crate) fn relay(&self, confirmed_flush: Lsn) -> Relay {
-        let template = |text| Template::parse(text).unwrap();
-        let name = |schema: &str| TableName { schema: schema.to_owned(), name: "outbox".to_owned() };
         Relay::new(Start {
-            spec: Spec {
-                tables: vec![name("public"), name("audit")],
-                columns: crate::wire::columns(),
-                headers: vec![("event_type".to_owned(), template("{event_type}"))],
-                route: Route {
-                    topic: template("outbox.event.{aggregate_type}"),
-                    key: template("{aggregate_id}"),
-                    partition: None,
-                },
-            },
+            spec: crate::wire::spec(&["public", "audit"]),
             outboxes: vec![outbox(2, false).id],
             source: SOURCE.to_owned(),
             timelines: Timelines::from_history(2, &format!("1\t{}\tpromoted\n", self.switch)).unwrap(),

@@ -11,7 +11,7 @@ pub(crate) mod stream;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Columns, Zone};
+use outbox_relay::outbox::{Columns, Route, Spec, TableName, Template, Zone};
 use outbox_relay::wal::pgoutput::{
     self, Begin, Commit, Logical, Origin, Relation, RelationId, Truncate, Tuple, Type, Value,
 };
@@ -272,5 +272,21 @@ pub(crate) fn columns() -> Columns {
         payload: "payload".to_owned(),
         timestamp: None,
         timestamp_zone: Zone::utc(),
+    }
+}
+
+/// Tables called `outbox`, one a schema, routed by default.
+pub(crate) fn spec(schemas: &[&str]) -> Spec {
+    let template = |text| Template::parse(text).unwrap();
+    let table = |schema: &&str| TableName { schema: (*schema).to_owned(), name: "outbox".to_owned() };
+    Spec {
+        tables: schemas.iter().map(table).collect(),
+        columns: columns(),
+        headers: vec![("event_type".to_owned(), template("{event_type}"))],
+        route: Route {
+            topic: template("outbox.event.{aggregate_type}"),
+            key: template("{aggregate_id}"),
+            partition: None,
+        },
     }
 }
