@@ -29,6 +29,9 @@ pub mod wal;
 pub mod kafka;
 pub mod postgres;
 
+// What must be right before they can work.
+pub mod findings;
+
 // What ties them together, and how long.
 pub mod session;
 pub mod supervisor;

@@ -8,7 +8,9 @@ pub mod log;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::secret::Secret;
 
 /// Exit status of a configuration that was refused (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIGURATION: u8 = 78;
@@ -48,6 +50,58 @@ pub struct Cli {
 pub enum Command {
     /// Relay until told to stop by SIGTERM or SIGINT
     Run,
+    /// Look at everything the relay needs, and print every problem at once
+    ///
+    /// Each comes with the SQL or the setting that mends it. Nothing is changed. Exit status 1 if something keeps the
+    /// relay from working, now (wait) or until somebody mends it (stop).
+    Check(Output),
+    /// Create what is missing: table, role and its grants, publication, slot
+    ///
+    /// What exists is left as it is: nothing is ever dropped or altered. It may be run again at any time.
+    Setup(Setup),
+    /// Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
+    Status(Status),
+    /// Print the effective configuration with the origin of each value, secrets hidden
+    Config(Output),
+}
+
+/// How results are written.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct Output {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `setup`.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct Setup {
+    /// Who creates it: a connection string of the table's owner or an administrator
+    ///
+    /// Used once and never stored. Without it, the role of postgres.url, which usually may create the slot alone.
+    /// Everyone on the machine can see arguments: a URL with a password belongs into OUTBOX_RELAY_SETUP_URL.
+    #[arg(long = "as", value_name = "URL", value_parser = secret)]
+    pub url: Option<Secret>,
+
+    /// Print the SQL instead of running it
+    #[arg(long)]
+    pub print: bool,
+
+    /// How results are written.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct Status {
+    /// Look again every second until interrupted
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How results are written.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 const AFTER_HELP: &str = "\
@@ -89,6 +143,11 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "clap takes parsers that may fail")]
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -112,8 +171,12 @@ mod tests {
         Usage: outbox-relay [OPTIONS] <COMMAND>
 
         Commands:
-          run   Relay until told to stop by SIGTERM or SIGINT
-          help  Print this message or the help of the given subcommand(s)
+          run     Relay until told to stop by SIGTERM or SIGINT
+          check   Look at everything the relay needs, and print every problem at once
+          setup   Create what is missing: table, role and its grants, publication, slot
+          status  Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
+          config  Print the effective configuration with the origin of each value, secrets hidden
+          help    Print this message or the help of the given subcommand(s)
 
         Options:
           -c, --config <FILE>
@@ -159,8 +222,12 @@ mod tests {
         Usage: outbox-relay [OPTIONS] <COMMAND>
 
         Commands:
-          run   Relay until told to stop by SIGTERM or SIGINT
-          help  Print this message or the help of the given subcommand(s)
+          run     Relay until told to stop by SIGTERM or SIGINT
+          check   Look at everything the relay needs, and print every problem at once
+          setup   Create what is missing: table, role and its grants, publication, slot
+          status  Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
+          config  Print the effective configuration with the origin of each value, secrets hidden
+          help    Print this message or the help of the given subcommand(s)
 
         Options:
           -c, --config <FILE>    The configuration, a TOML file

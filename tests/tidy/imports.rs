@@ -19,11 +19,12 @@ const PURE: [(&str, &[&str]); 9] = [
 ];
 
 /// Modules from the ground up: each uses those of its own layer and of the layers before it.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["lsn"],
     &["ack", "wal", "outbox", "debezium"],
     &["in_flight", "feedback", "server_stop"],
     &["relay", "postgres", "kafka"],
+    &["findings"],
     &["session"],
     &["supervisor"],
     &["cli"],
