@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, log};
+use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, check, log};
 use outbox_relay::config::{self, Config};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run => run(&config, &server).map(|()| ExitCode::SUCCESS),
-        Command::Check(_) => Err(anyhow::anyhow!("check is not there yet")),
+        Command::Check(output) => check(&config, &server, output.json),
         Command::Setup(_) => Err(anyhow::anyhow!("setup is not there yet")),
         Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
         Command::Config(_) => Err(anyhow::anyhow!("config is not there yet")),
@@ -48,13 +48,39 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            let hint = error.downcast_ref::<session::Error>().and_then(session::Error::hint);
+            let hint = error.downcast_ref::<session::Error>().and_then(|error| error.hint(&server));
             print_error(&format!(
                 "{error:#}\n{}",
                 hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default()
             ));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what keeps the relay from working.
+fn check(config: &Config, server: &ConnInfo, json: bool) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    let findings = runtime.block_on(check::look(config, server));
+    runtime.shutdown_background();
+    let mut out = std::io::stdout().lock();
+    let written =
+        if json { check::write_json(&findings, &mut out) } else { check::write_text(&findings, &mut out) };
+    result_written(written)?;
+    Ok(if check::is_ok(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+/// A reader that has seen enough, such as `head`, is no error.
+fn result_written(written: std::io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("write the result")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -70,8 +96,7 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
         tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {

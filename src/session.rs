@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::feedback::Feedback;
+use crate::findings::{self, Findings};
 use crate::kafka::{self, Verdict};
 use crate::metrics::{Deliveries, Metrics, position};
 use crate::outbox::{Rejection, TableError};
@@ -32,9 +33,9 @@ use control_watch::{ControlWatch, Seen, Unresolved};
 use outlet::Refused;
 use show::Told;
 
-pub use error::{Error, Setting};
+pub use error::Error;
 pub use outlet::Outlet;
-pub use start::KnownSlot;
+pub use start::Known;
 
 /// A session that streams.
 pub struct Session<'a> {
@@ -72,7 +73,7 @@ impl<'a> Session<'a> {
     pub async fn start(
         config: &'a Config,
         info: &ConnInfo,
-        known: &mut KnownSlot,
+        known: &mut Known,
         outlet: &'a mut Outlet,
         status: &'a Status,
         metrics: &'a Metrics,
@@ -87,7 +88,13 @@ impl<'a> Session<'a> {
             outlet,
             deliveries: metrics.deliveries(),
             connection: started.connection,
-            control: ControlWatch::new(started.control, started.server, started.outboxes, now),
+            control: ControlWatch::new(
+                started.control,
+                started.server,
+                started.outboxes,
+                started.version_num,
+                now,
+            ),
             relay: started.relay,
             feedback: Feedback::new(now, started.wal_sender_timeout),
             server_stop: ServerStop::default(),
@@ -153,7 +160,7 @@ impl<'a> Session<'a> {
                 None => break,
                 Some(Frame::CopyData(body)) => self.wal(body)?,
                 Some(Frame::Notice(notice)) if notice.code == PREREQUISITE_STATE => {
-                    return Err(Setting::PublicationSkipped(notice).into());
+                    return Err(findings::publication_skipped(&notice).into());
                 }
                 Some(Frame::Notice(notice)) => tracing::warn!("PostgreSQL says: {notice}"),
                 Some(Frame::CopyDone | Frame::CommandComplete) => return Err(Error::StreamEnded),
@@ -261,7 +268,9 @@ impl<'a> Session<'a> {
             Seen::State { publication, slot } => {
                 let name = &self.config.postgres.publication;
                 let control = &self.control;
-                start::check_publication(publication.as_ref(), name, control.outboxes(), control.database())?;
+                let outboxes: Vec<_> = control.outboxes().iter().collect();
+                let found = findings::publication(publication.as_ref(), name, &outboxes, control.database());
+                Findings(found).accept()?;
                 let retained = slot.and_then(|slot| slot.retained_bytes);
                 self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
             }
@@ -271,7 +280,7 @@ impl<'a> Session<'a> {
                     self.wal(body)?;
                 }
             }
-            Seen::Ours(setting) => return Err(setting.into()),
+            Seen::Ours(finding) => return Err(finding.into()),
             // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
             // does not wait, and this may be anything else.
             Seen::Gone(error) => {

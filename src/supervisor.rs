@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::disposition::Disposition;
 use crate::metrics::Metrics;
 use crate::postgres::conninfo::ConnInfo;
-use crate::session::{Error, KnownSlot, Outlet, Session};
+use crate::session::{Error, Known, Outlet, Session};
 use crate::status::{On, REMINDER, State, Status};
 
 /// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
@@ -53,7 +53,7 @@ async fn sessions(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut outlet = Outlet::new(config.kafka.clone())?;
-    let mut known = KnownSlot::default();
+    let mut known = Known::default();
     let mut pauses = pauses();
     let mut told: Option<(String, Instant)> = None;
     loop {
@@ -80,12 +80,12 @@ async fn sessions(
             .as_ref()
             .is_none_or(|(last, at)| *last != text || now.saturating_duration_since(*at) >= REMINDER)
         {
-            let hint = error.hint().map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
-            tracing::warn!("{text}; trying again{hint}");
+            let hint = error.hint(info).map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
+            tracing::warn!("trying again: {text}{hint}");
             told = Some((text.clone(), now));
         }
         let on = if matches!(error, Error::Kafka(_)) { On::Kafka } else { On::Postgres };
-        status.block(State::Connecting, on, &text, now);
+        status.block(State::Connecting, on, &error.line(), now);
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             () = tokio::time::sleep(pause) => {}
@@ -96,7 +96,7 @@ async fn sessions(
 async fn session(
     config: &Config,
     info: &ConnInfo,
-    known: &mut KnownSlot,
+    known: &mut Known,
     outlet: &mut Outlet,
     status: &Status,
     metrics: &Metrics,

@@ -1,8 +1,30 @@
 //! What keeps the relay from working, or will: what `check` prints, and what `run` looks at before it streams.
 //!
-//! A [`Finding`] is a value. What is seen on the servers goes into pure functions; findings come out, all at once.
+//! A [`Finding`] is a value. What is seen on the servers goes into pure functions; findings come out, all at once, each
+//! with what mends it.
+
+mod connection;
+mod outbox;
+mod publication;
+mod server;
+mod slot;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
+
+use crate::config::Config;
+use crate::disposition::Disposition;
+use crate::lsn::Lsn;
+use crate::outbox::TableName;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::survey::Survey;
+
+pub use connection::{of_login, of_replication};
+pub use publication::publication;
+pub use slot::SLOT_IN_USE;
+pub use stream::{partition_leaf, publication_skipped, table_gone};
 
 /// One thing that is not as the relay needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +48,26 @@ pub enum Level {
     Wait,
     /// The relay works; somebody should know.
     Warn,
+}
+
+/// Several findings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings(pub Vec<Finding>);
+
+/// What `survey` shows to be wrong, the gravest first. `known` is what this process has seen the slot confirm.
+#[must_use]
+pub fn postgres(config: &Config, info: &ConnInfo, survey: &Survey, known: Option<Lsn>) -> Vec<Finding> {
+    let mut findings = server::server(&survey.server, &survey.role, info);
+    for (name, table) in &survey.tables {
+        let published = survey.publication.as_ref();
+        findings.extend(outbox::table(name, table.as_ref(), published, config, &survey.server, info));
+    }
+    let tables: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
+    let name = &config.postgres.publication;
+    findings.extend(publication(survey.publication.as_ref(), name, &tables, &info.dbname));
+    findings.extend(slot::slot(survey, config, info, known));
+    findings.sort_by_key(|finding| finding.level);
+    findings
 }
 
 impl Level {
@@ -62,4 +104,75 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n\nhint: {}", self.message, self.fix)
     }
+}
+
+impl Findings {
+    /// The warnings among them, if nothing else is.
+    ///
+    /// # Errors
+    /// Those that keep a session from streaming, without the warnings: first things first.
+    pub fn accept(self) -> Result<Vec<Finding>, Self> {
+        let (warnings, grave): (Vec<_>, Vec<_>) =
+            self.0.into_iter().partition(|finding| finding.level == Level::Warn);
+        if grave.is_empty() { Ok(warnings) } else { Err(Self(grave)) }
+    }
+
+    /// Whether to try again: not while one of them waits for somebody.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        let stop = self.0.iter().any(|finding| finding.level == Level::Stop);
+        if stop { Disposition::Stop } else { Disposition::Retry }
+    }
+
+    /// What mends it, if it is one thing; several are listed with theirs.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [only] => Some(&only.fix),
+            _ => None,
+        }
+    }
+
+    /// All messages in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.0.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl From<Finding> for Findings {
+    fn from(finding: Finding) -> Self {
+        Self(vec![finding])
+    }
+}
+
+/// The one message, or a list with hints.
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.0.as_slice() {
+            return f.write_str(&only.message);
+        }
+        write!(f, "{} findings in PostgreSQL", self.0.len())?;
+        for Finding { level, message, fix, .. } in &self.0 {
+            write!(f, "\n\n  {}: {message}\n    hint: {fix}", level.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Findings {}
+
+/// A name for SQL.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table's name for SQL.
+fn quoted_table(TableName { schema, name }: &TableName) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+/// A text for SQL.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

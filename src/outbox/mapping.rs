@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::spec::{Spec, TableName};
 use super::template::{Piece, Template};
 use super::zone::Zone;
-use crate::wal::pgoutput::Relation;
+use crate::wal::pgoutput::{Column, Relation, RelationId};
 
 /// How to read the rows of one table, until its next `Relation` message.
 #[derive(Debug, Clone)]
@@ -115,6 +115,31 @@ pub(super) fn built_in_type(name: &str) -> Option<u32> {
 }
 
 impl Mapping {
+    /// Whether rows of a table with these columns, names and base types, can be read.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn check<'a>(
+        spec: &Spec,
+        table: &TableName,
+        columns: impl Iterator<Item = (&'a str, u32)>,
+    ) -> Result<(), MappingError> {
+        let column = |(name, type_id): (&str, u32)| Column {
+            key: false,
+            name: name.to_owned(),
+            type_id,
+            type_modifier: -1,
+        };
+        let relation = Relation {
+            id: RelationId(0),
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            replica_identity: b'd',
+            columns: columns.map(column).collect(),
+        };
+        Self::new(spec, table.clone(), &relation, |type_id| type_id).map(drop)
+    }
+
     /// Matches `relation` with `spec`. `base_type` gives a domain's base type, and any other type itself.
     ///
     /// # Errors
@@ -139,13 +164,7 @@ impl Mapping {
         };
         let source = |key: &str, template: &Template| {
             let column_of = |placeholder: &str| {
-                let name = match placeholder {
-                    "id" => &columns.id,
-                    "aggregate_type" => &columns.aggregate_type,
-                    "aggregate_id" => &columns.aggregate_id,
-                    "event_type" => columns.event_type.as_deref().unwrap_or(placeholder),
-                    other => other,
-                };
+                let (name, _) = columns.behind(placeholder);
                 field(key, name).map(|(field, _)| field)
             };
             Ok(match template.pieces() {

@@ -48,6 +48,55 @@ pub struct Route {
     pub partition: Option<String>,
 }
 
+impl Spec {
+    /// The columns that a row is read from, each with the configuration's keys that need it.
+    #[must_use]
+    pub fn mapped_columns(&self) -> Vec<(String, Vec<String>)> {
+        let columns = &self.columns;
+        let mut mapped: Vec<(String, Vec<String>)> = Vec::new();
+        let mut add = |column: &str, key: &str| match mapped.iter_mut().find(|(name, _)| name == column) {
+            Some((_, keys)) if keys.iter().any(|known| known == key) => {}
+            Some((_, keys)) => keys.push(key.to_owned()),
+            None => mapped.push((column.to_owned(), vec![key.to_owned()])),
+        };
+        add(&columns.id, "outbox.columns.id");
+        add(&columns.payload, "outbox.columns.payload");
+        let headers =
+            self.headers.iter().map(|(name, template)| (format!("outbox.headers.{name}"), template));
+        let routes =
+            [("route.topic".to_owned(), &self.route.topic), ("route.key".to_owned(), &self.route.key)];
+        for (key, template) in routes.into_iter().chain(headers) {
+            for placeholder in template.placeholders() {
+                match columns.behind(placeholder) {
+                    (column, true) => add(column, &format!("outbox.columns.{placeholder}")),
+                    (column, false) => add(column, &key),
+                }
+            }
+        }
+        for (key, column) in
+            [("outbox.columns.timestamp", &columns.timestamp), ("route.partition", &self.route.partition)]
+        {
+            if let Some(column) = column {
+                add(column, key);
+            }
+        }
+        mapped
+    }
+}
+
+impl Columns {
+    /// The column that `{placeholder}` stands for, and whether it is one of the four with a meaning.
+    pub(super) fn behind<'a>(&'a self, placeholder: &'a str) -> (&'a str, bool) {
+        match placeholder {
+            "id" => (&self.id, true),
+            "aggregate_type" => (&self.aggregate_type, true),
+            "aggregate_id" => (&self.aggregate_id, true),
+            "event_type" => self.event_type.as_deref().map_or((placeholder, false), |column| (column, true)),
+            other => (other, false),
+        }
+    }
+}
+
 /// A table's schema and name, as the catalog has them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {

@@ -17,10 +17,10 @@ pub(super) async fn authenticate(
     user: &str,
     password: Option<&Secret>,
 ) -> Result<(), Error> {
-    let password_for = |method| {
+    let password = || {
         password
             .map(|password| password.reveal().as_bytes())
-            .ok_or_else(|| Error::PasswordMissing { user: user.to_owned(), method })
+            .ok_or_else(|| Error::PasswordMissing { user: user.to_owned() })
     };
     let unsupported =
         |method: &str| Error::UnsupportedAuthentication { user: user.to_owned(), method: method.to_owned() };
@@ -32,18 +32,18 @@ pub(super) async fn authenticate(
         match message {
             Message::AuthenticationOk => return Ok(()),
             Message::AuthenticationCleartextPassword => {
-                let password = password_for("password")?;
+                let password = password()?;
                 connection.queue(|output| frontend::password_message(password, output))?;
             }
             Message::AuthenticationMd5Password(body) => {
-                let hash = md5_hash(user.as_bytes(), password_for("md5")?, body.salt());
+                let hash = md5_hash(user.as_bytes(), password()?, body.salt());
                 connection.queue(|output| frontend::password_message(hash.as_bytes(), output))?;
             }
             Message::AuthenticationSasl(body) => {
                 if !offers_scram(body).map_err(|problem| scram_error(user, &problem))? {
                     return Err(unsupported("SASL without SCRAM-SHA-256"));
                 }
-                scram(connection, user, password_for("scram-sha-256")?).await?;
+                scram(connection, user, password()?).await?;
             }
             Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => {
                 return Err(unsupported("GSSAPI"));

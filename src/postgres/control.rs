@@ -16,6 +16,9 @@ use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
 
+/// How the driver says that the server asks for a password; it has no other sign for it.
+const NO_PASSWORD: &str = "password missing";
+
 /// A control connection. Its queries may run while the session does other things.
 pub struct Control {
     client: Arc<Client>,
@@ -27,7 +30,7 @@ pub struct Control {
 pub struct Catalog(Arc<Client>);
 
 /// A replication slot, as `pg_replication_slots` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slot {
     /// Its output plugin; `None` for a physical slot.
     pub plugin: Option<String>,
@@ -43,15 +46,6 @@ pub struct Slot {
     pub retained_bytes: Option<i64>,
 }
 
-/// A publication, as the catalog has it now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
-    /// Whether it publishes INSERTs.
-    pub inserts: bool,
-    /// Its tables; with `publish_via_partition_root`, the roots.
-    pub tables: Vec<Table>,
-}
-
 /// A table, as the catalog has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -59,6 +53,14 @@ pub struct Table {
     pub id: RelationId,
     /// Its name.
     pub name: TableName,
+}
+
+impl Table {
+    /// Whether the two are one table, which may have been renamed, or dropped and made again.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id || self.name == other.name
+    }
 }
 
 /// A transaction that keeps a new slot waiting.
@@ -84,6 +86,9 @@ impl Control {
                 Ok((client, connection)) => {
                     let connection = tokio::spawn(connection);
                     return Ok((Self { client: Arc::new(client), connection }, info));
+                }
+                Err(error) if error.to_string().ends_with(NO_PASSWORD) => {
+                    errors.push(Error::PasswordMissing { user: info.user });
                 }
                 Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
             }
@@ -119,28 +124,6 @@ impl Drop for Control {
 }
 
 impl Catalog {
-    /// `wal_sender_timeout`; zero: none.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn wal_sender_timeout(&self) -> Result<Duration, Error> {
-        let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'";
-        let rows = self.query("read wal_sender_timeout", sql, &[]).await?;
-        let millis: i64 =
-            rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(wrong("read wal_sender_timeout"))?;
-        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
-    }
-
-    /// `synchronous_standby_names`; empty: no commit waits for a standby.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn synchronous_standby_names(&self) -> Result<String, Error> {
-        const ACTION: &str = "read synchronous_standby_names";
-        let rows = self.query(ACTION, "SELECT current_setting('synchronous_standby_names')", &[]).await?;
-        rows.first().map_or(Ok(String::new()), |row| row.try_get(0)).map_err(wrong(ACTION))
-    }
-
     /// The slot `name`; `None` if there is none.
     ///
     /// # Errors
@@ -153,33 +136,6 @@ impl Catalog {
                      FROM pg_replication_slots WHERE slot_name = $1::text::name";
         let rows = self.query(ACTION, sql, &[&name]).await?;
         rows.first().map(slot).transpose().map_err(wrong(ACTION))
-    }
-
-    /// The publication `name`; `None` if there is none.
-    ///
-    /// # Errors
-    /// If a query fails.
-    pub async fn publication(&self, name: &str) -> Result<Option<Publication>, Error> {
-        const ACTION: &str = "look at the publication";
-        let sql = "SELECT c.oid, t.schemaname::text, t.tablename::text, p.pubinsert \
-                     FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname \
-                     LEFT JOIN pg_namespace n ON n.nspname = t.schemaname \
-                     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
-                    WHERE p.pubname = $1::text::name";
-        let rows = self.query(ACTION, sql, &[&name]).await?;
-        publication(&rows).map_err(wrong(ACTION))
-    }
-
-    /// The object id of `table`; `None` if there is no such table.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn table(&self, table: &TableName) -> Result<Option<RelationId>, Error> {
-        const ACTION: &str = "look at the table";
-        let sql = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                    WHERE n.nspname = $1::text::name AND c.relname = $2::text::name AND c.relkind IN ('r', 'p')";
-        let rows = self.query(ACTION, sql, &[&table.schema, &table.name]).await?;
-        rows.first().map(|row| row.try_get(0).map(RelationId)).transpose().map_err(wrong(ACTION))
     }
 
     /// The tables that table `id` is a partition of, and itself; empty if it is not in the catalog any more.
@@ -214,7 +170,7 @@ impl Catalog {
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         action: &'static str,
         sql: &str,
@@ -224,7 +180,7 @@ impl Catalog {
     }
 }
 
-fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
+pub(super) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |error| Error::from_control(action, error)
 }
 
@@ -241,14 +197,6 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         wal_status: row.try_get(4)?,
         retained_bytes: row.try_get(5)?,
     })
-}
-
-fn publication(rows: &[Row]) -> Result<Option<Publication>, tokio_postgres::Error> {
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let tables = rows.iter().filter_map(|row| table(row).transpose()).collect::<Result<_, _>>()?;
-    Ok(Some(Publication { inserts: first.try_get(3)?, tables }))
 }
 
 /// Object id, schema and name; `None` where an outer join found no table.

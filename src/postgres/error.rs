@@ -64,21 +64,13 @@ pub enum Error {
         error: Box<ServerError>,
     },
     /// The server wants a password and there is none.
-    #[error(
-        "log in as \"{user}\": the server asks for a password ({method}) and none is configured\n\nhint: put it into \
-         the connection string, PGPASSWORD, or the password file (~/.pgpass)"
-    )]
+    #[error("log in as \"{user}\": the server asks for a password, and none is configured")]
     PasswordMissing {
         /// The role.
         user: String,
-        /// The method the server chose.
-        method: &'static str,
     },
     /// The server wants a kind of authentication that the relay cannot do.
-    #[error(
-        "log in as \"{user}\": authentication method {method} is not supported\n\nhint: use scram-sha-256, md5, \
-         password, peer or trust for this role in pg_hba.conf"
-    )]
+    #[error("log in as \"{user}\": authentication method {method} is not supported")]
     UnsupportedAuthentication {
         /// The role.
         user: String,

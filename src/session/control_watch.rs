@@ -7,18 +7,20 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::error::Setting;
 use crate::config;
+use crate::findings::{self, Finding};
 use crate::outbox::TableName;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
+use crate::postgres::control::{Catalog, Control, Slot, Table};
 use crate::postgres::error::Error;
+use crate::postgres::survey::{Outbox, Publication};
 use crate::wal::pgoutput::RelationId;
 
 /// The control connection of a session, and the question that is under way on it.
 pub(super) struct ControlWatch {
     server: ConnInfo,
-    outboxes: Vec<Table>,
+    outboxes: Vec<Outbox>,
+    version_num: u32,
     control: Option<Control>,
     asked: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     unresolved: Option<Unresolved>,
@@ -41,7 +43,7 @@ pub(super) enum Seen {
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
-    Ours(Setting),
+    Ours(Finding),
     /// The control connection is gone, and is being made again.
     Gone(Error),
 }
@@ -59,8 +61,22 @@ const LOOK: Duration = Duration::from_secs(10);
 const RECONNECT: Duration = Duration::from_millis(500);
 
 impl ControlWatch {
-    pub(super) fn new(control: Control, server: ConnInfo, outboxes: Vec<Table>, now: Instant) -> Self {
-        Self { server, outboxes, control: Some(control), asked: None, unresolved: None, look_at: now }
+    pub(super) fn new(
+        control: Control,
+        server: ConnInfo,
+        outboxes: Vec<Outbox>,
+        version_num: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            server,
+            outboxes,
+            version_num,
+            control: Some(control),
+            asked: None,
+            unresolved: None,
+            look_at: now,
+        }
     }
 
     /// Looks `table` up; the answer is [`Seen::Elsewhere`] or [`Seen::Ours`].
@@ -79,8 +95,10 @@ impl ControlWatch {
         if let Some(catalog) = self.control.as_ref().map(Control::catalog) {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
             let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
-            self.asked =
-                Some(Box::pin(async move { Answer::State(state(&catalog, &publication, &slot).await) }));
+            let version_num = self.version_num;
+            self.asked = Some(Box::pin(async move {
+                Answer::State(state(&catalog, &publication, &slot, version_num).await)
+            }));
         }
     }
 
@@ -115,9 +133,9 @@ impl ControlWatch {
                     Seen::Elsewhere(id)
                 }
                 Some(Unresolved { table, .. }) if ancestors.is_empty() => {
-                    Seen::Ours(Setting::TableGone { table })
+                    Seen::Ours(findings::table_gone(&table))
                 }
-                Some(Unresolved { table, .. }) => Seen::Ours(Setting::PartitionLeaf { partition: table }),
+                Some(Unresolved { table, .. }) => Seen::Ours(findings::partition_leaf(&table)),
                 None => Seen::Nothing,
             },
             Answer::Control(Ok(control)) => {
@@ -143,12 +161,12 @@ impl ControlWatch {
     }
 
     /// The configured tables as they were when the session began.
-    pub(super) fn outboxes(&self) -> &[Table] {
+    pub(super) fn outboxes(&self) -> &[Outbox] {
         &self.outboxes
     }
 
     fn are_ours(&self, ancestors: &[Table]) -> bool {
-        ancestors.iter().any(|table| self.outboxes.iter().any(|outbox| same(outbox, table)))
+        ancestors.iter().any(|table| self.outboxes.iter().any(|outbox| outbox.table.is_same(table)))
     }
 
     fn ask_for_unresolved(&mut self) {
@@ -168,17 +186,13 @@ impl ControlWatch {
     }
 }
 
-/// Whether `now` is what `outbox` has become: renamed, or dropped and made again.
-pub(super) fn same(outbox: &Table, now: &Table) -> bool {
-    outbox.id == now.id || outbox.name == now.name
-}
-
 async fn state(
     catalog: &Catalog,
     publication: &str,
     slot: &str,
+    version_num: u32,
 ) -> Result<(Option<Publication>, Option<Slot>), Error> {
-    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?))
+    Ok((catalog.publication(publication, slot, version_num).await?, catalog.slot(slot).await?))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

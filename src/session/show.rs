@@ -78,6 +78,7 @@ impl Session<'_> {
 
     fn show_tally(&mut self) {
         let (now, before) = (self.relay.tally(), self.told.tally);
+        // That the publication sends them was warned of at the start (`findings::publication`).
         for (operation, now, before) in [
             ("update", now.updates, before.updates),
             ("delete", now.deletes, before.deletes),
@@ -85,12 +86,6 @@ impl Session<'_> {
         ] {
             if now > before {
                 self.metrics.ignored(operation, now.saturating_sub(before));
-            }
-            if now > 0 && before == 0 {
-                tracing::warn!(
-                    operation,
-                    "the publication sends more than INSERTs of the outbox: they are ignored"
-                );
             }
         }
         for (reason, now, before) in [

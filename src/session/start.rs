@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::control_watch::same;
-use super::error::{Error, Setting};
+use super::error::Error;
 use super::outlet::Outlet;
 use crate::config::Config;
+use crate::findings::{self, Finding, Findings, SLOT_IN_USE};
 use crate::lsn::Lsn;
-use crate::outbox::TableName;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
-use crate::postgres::synchronous;
+use crate::postgres::control::{Catalog, Control};
+use crate::postgres::survey::{Outbox, Server, Survey};
 use crate::relay::{Relay, Start};
 use crate::status::{REMINDER, State, Status};
 use crate::wal::Timelines;
@@ -24,16 +23,20 @@ pub(super) struct Started {
     pub(super) server: ConnInfo,
     pub(super) relay: Relay,
     /// The outbox tables.
-    pub(super) outboxes: Vec<Table>,
+    pub(super) outboxes: Vec<Outbox>,
+    /// `server_version_num`.
+    pub(super) version_num: u32,
     pub(super) wal_sender_timeout: Duration,
 }
 
-/// What a process remembers of its slot from one session to the next. A slot that was there and is gone was dropped by
-/// somebody, with what it had not confirmed; making it anew would start over silently.
+/// What a process remembers from one session to the next.
 #[derive(Debug, Default)]
-pub struct KnownSlot {
-    /// The position it had confirmed when it was seen last.
+pub struct Known {
+    /// What its slot had confirmed when it was seen last. A slot that was there and is gone was dropped by somebody, with
+    /// what it had not confirmed; making it anew would start over silently.
     confirmed: Option<Lsn>,
+    /// Warnings that were given.
+    warned: Vec<Finding>,
 }
 
 /// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.
@@ -49,42 +52,30 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn start(
     config: &Config,
     info: &ConnInfo,
-    known: &mut KnownSlot,
+    known: &mut Known,
     outlet: &mut Outlet,
     status: &Status,
 ) -> Result<Started, Error> {
     let (control, server) = Control::connect(info).await?;
     let catalog = control.catalog();
-    let wal_sender_timeout = catalog.wal_sender_timeout().await?;
-    let database = &server.dbname;
-    let standbys = catalog.synchronous_standby_names().await?;
-    if synchronous::includes(&standbys, &info.application_name) {
-        let name = info.application_name.clone();
-        return Err(Setting::Synchronous { setting: standbys, name }.into());
-    }
-    let outboxes = tables(&catalog, &config.outbox.tables, database).await?;
-    let publication = catalog.publication(&config.postgres.publication).await?;
-    check_publication(publication.as_ref(), &config.postgres.publication, &outboxes, database)?;
-
     let slot_name = &config.postgres.slot;
-    let missing = match (catalog.slot(slot_name).await?, known.confirmed) {
-        (Some(slot), _) => {
-            check_slot(slot_name, &slot, database)?;
+    let survey = loop {
+        let survey = catalog.survey(&config.outbox.tables, &config.postgres.publication, slot_name).await?;
+        let in_use = known.accepts(config, info, &survey)?;
+        if let Some(slot) = &survey.slot {
             known.confirmed = slot.confirmed_flush;
-            await_slot(&catalog, slot_name, outlet, status).await?;
-            false
         }
-        (None, Some(confirmed)) => {
-            return Err(Setting::SlotGone { slot: slot_name.clone(), confirmed }.into());
+        if !in_use {
+            break survey;
         }
-        (None, None) if config.postgres.create_slot => true,
-        (None, None) => return Err(Setting::NoSlot(slot_name.clone()).into()),
+        await_slot(&catalog, slot_name, outlet, status).await?;
+        // Meanwhile everything may have changed.
     };
 
-    let mut connection = Connection::connect(&server).await?;
+    let mut connection = Connection::connect(&server).await.map_err(Error::Replication)?;
     let identity = connection.identify_system().await?;
     let timelines = timelines(&mut connection, identity.timeline).await?;
-    if missing {
+    if survey.slot.is_none() {
         create_slot(&mut connection, &catalog, slot_name).await?;
     }
     connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
@@ -101,69 +92,34 @@ pub(super) async fn start(
         confirmed = %confirmed_flush,
         "streaming from {}", connection.host(),
     );
+    let outboxes: Vec<_> = survey.tables.into_iter().filter_map(|(_, outbox)| outbox).collect();
     let relay = Relay::new(Start {
         spec: config.outbox.clone(),
-        outboxes: outboxes.iter().map(|table| table.id).collect(),
+        outboxes: outboxes.iter().map(|outbox| outbox.table.id).collect(),
         source: format!("{}/{slot_name}", identity.system_id),
         timelines,
         confirmed_flush,
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
     });
-    Ok(Started { connection, control, server, relay, outboxes, wal_sender_timeout })
+    let Server { version_num, wal_sender_timeout, .. } = survey.server;
+    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout })
 }
 
-/// The publication `name` must hold every outbox table and publish INSERTs; rows it leaves out are never seen.
-pub(super) fn check_publication(
-    publication: Option<&Publication>,
-    name: &str,
-    outboxes: &[Table],
-    database: &str,
-) -> Result<(), Setting> {
-    let name = name.to_owned();
-    let Some(publication) = publication else {
-        let tables = outboxes.iter().map(|outbox| outbox.name.clone()).collect();
-        return Err(Setting::NoPublication { publication: name, database: database.to_owned(), tables });
-    };
-    if !publication.inserts {
-        return Err(Setting::NoInserts(name));
-    }
-    let published = |outbox: &Table| publication.tables.iter().any(|table| same(outbox, table));
-    match outboxes.iter().find(|outbox| !published(outbox)) {
-        Some(outbox) => Err(Setting::NotPublished { publication: name, table: outbox.name.clone() }),
-        None => Ok(()),
-    }
-}
-
-async fn tables(catalog: &Catalog, names: &[TableName], database: &str) -> Result<Vec<Table>, Error> {
-    let mut tables = Vec::with_capacity(names.len());
-    for table in names {
-        match catalog.table(table).await? {
-            Some(id) => tables.push(Table { id, name: table.clone() }),
-            None => {
-                return Err(Setting::NoTable { table: table.clone(), database: database.to_owned() }.into());
+impl Known {
+    /// Whether a session may start, or (`true`) must wait until nobody uses the slot. Warnings are given once.
+    fn accepts(&mut self, config: &Config, info: &ConnInfo, survey: &Survey) -> Result<bool, Error> {
+        let mut found = findings::postgres(config, info, survey, self.confirmed);
+        let before = found.len();
+        found.retain(|finding| finding.id != SLOT_IN_USE);
+        let in_use = found.len() < before;
+        for warning in Findings(found).accept()? {
+            if !self.warned.contains(&warning) {
+                tracing::warn!("{warning}");
+                self.warned.push(warning);
             }
         }
+        Ok(in_use)
     }
-    Ok(tables)
-}
-
-fn check_slot(name: &str, slot: &Slot, database: &str) -> Result<(), Setting> {
-    let other = |what, found: Option<&str>, expected: &str| Setting::OtherSlot {
-        slot: name.to_owned(),
-        what,
-        found: found.unwrap_or("none (a physical slot)").to_owned(),
-        expected: expected.to_owned(),
-    };
-    if slot.plugin.as_deref() != Some("pgoutput") {
-        return Err(other("plugin", slot.plugin.as_deref(), "pgoutput"));
-    }
-    if slot.database.as_deref() != Some(database) {
-        return Err(other("database", slot.database.as_deref(), database));
-    }
-    if slot.wal_status.as_deref() == Some("lost") {
-        return Err(Setting::SlotLost { slot: name.to_owned(), confirmed: slot.confirmed_flush });
-    }
-    Ok(())
 }
 
 /// Waits until nobody uses the slot. Asks the catalog instead of trying START_REPLICATION: each try would be an error in

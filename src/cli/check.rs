@@ -1,0 +1,156 @@
+//! `check`: everything that keeps the relay from working, or will, looked at once and told at once.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use crate::config::Config;
+use crate::findings::{self, Finding, Level};
+use crate::postgres::connection::Connection;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::control::Control;
+use crate::postgres::error::Error;
+
+/// Looks at PostgreSQL and Kafka; changes nothing. The findings come the gravest first.
+pub async fn look(config: &Config, info: &ConnInfo) -> Vec<Finding> {
+    let mut found =
+        postgres(config, info).await.unwrap_or_else(|error| vec![findings::of_login(&error, info)]);
+    found.sort_by_key(|finding| finding.level);
+    found
+}
+
+/// Whether the relay can work: there may be warnings.
+#[must_use]
+pub fn is_ok(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.level == Level::Warn)
+}
+
+async fn postgres(config: &Config, info: &ConnInfo) -> Result<Vec<Finding>, Error> {
+    let (control, server) = Control::connect(info).await?;
+    let catalog = control.catalog();
+    let postgres = &config.postgres;
+    let survey = catalog.survey(&config.outbox.tables, &postgres.publication, &postgres.slot).await?;
+    let mut found = findings::postgres(config, info, &survey, None);
+    // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than
+    // the role's attribute.
+    if let Err(error) = Connection::connect(&server).await {
+        found.push(findings::of_replication(&error, info));
+    }
+    Ok(found)
+}
+
+/// Writes findings for people: each with its hint, then what they amount to.
+///
+/// # Errors
+/// If `out` cannot be written to.
+pub fn write_text(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
+    for Finding { id, level, message, fix } in findings {
+        writeln!(out, "{}: {message} [{id}]\n\nhint: {fix}\n", level.as_str())?;
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let warnings = match count(Level::Warn) {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        many => format!(", {many} warnings"),
+    };
+    match (count(Level::Stop), count(Level::Wait)) {
+        (0, 0) => writeln!(out, "ok: nothing keeps the relay from working{warnings}"),
+        (0, waits) => writeln!(out, "not now: the relay would wait for {waits} of these{warnings}"),
+        (stops, 0) => writeln!(out, "no: somebody must mend {stops} of these{warnings}"),
+        (stops, waits) => {
+            writeln!(
+                out,
+                "no: somebody must mend {stops} of these, and the relay would wait for {waits}{warnings}"
+            )
+        }
+    }
+}
+
+/// Writes findings for programs: `{"ok": …, "findings": […]}`.
+///
+/// # Errors
+/// If `out` cannot be written to.
+pub fn write_json(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
+    let each = findings.iter().map(|Finding { id, level, message, fix }| {
+        json!({ "id": id, "level": level.as_str(), "message": message, "fix": fix })
+    });
+    let all = json!({ "ok": is_ok(findings), "findings": each.collect::<Vec<_>>() });
+    writeln!(out, "{all:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(findings: &[Finding]) -> String {
+        let mut out = Vec::new();
+        write_text(findings, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_text_ends_with_what_it_amounts_to() {
+        let stop = Finding::stop("wal_level", "wal_level = replica, expected logical", "ALTER SYSTEM …");
+        let wait = Finding::wait("topic_missing", "topic \"a\" does not exist", "create it");
+        let warn = Finding::warn("role_limit", "statement_timeout=1s is set", "nothing to do");
+        insta::assert_snapshot!(text(&[stop.clone(), wait.clone(), warn.clone()]), @r#"
+        stop: wal_level = replica, expected logical [wal_level]
+
+        hint: ALTER SYSTEM …
+
+        wait: topic "a" does not exist [topic_missing]
+
+        hint: create it
+
+        warn: statement_timeout=1s is set [role_limit]
+
+        hint: nothing to do
+
+        no: somebody must mend 1 of these, and the relay would wait for 1, 1 warning
+        "#);
+        insta::assert_snapshot!(text(&[wait, warn.clone(), warn.clone()]), @r#"
+        wait: topic "a" does not exist [topic_missing]
+
+        hint: create it
+
+        warn: statement_timeout=1s is set [role_limit]
+
+        hint: nothing to do
+
+        warn: statement_timeout=1s is set [role_limit]
+
+        hint: nothing to do
+
+        not now: the relay would wait for 1 of these, 2 warnings
+        "#);
+        insta::assert_snapshot!(text(std::slice::from_ref(&stop)), @"
+        stop: wal_level = replica, expected logical [wal_level]
+
+        hint: ALTER SYSTEM …
+
+        no: somebody must mend 1 of these
+        ");
+        insta::assert_snapshot!(text(&[warn]), @"
+        warn: statement_timeout=1s is set [role_limit]
+
+        hint: nothing to do
+
+        ok: nothing keeps the relay from working, 1 warning
+        ");
+        insta::assert_snapshot!(text(&[]), @"ok: nothing keeps the relay from working");
+    }
+
+    #[test]
+    fn json_has_every_part() {
+        let mut out = Vec::new();
+        let stop = Finding::stop("wal_level", "wal_level = \"replica\"", "ALTER SYSTEM …");
+        write_json(&[stop], &mut out).unwrap();
+        let parsed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            parsed,
+            json!({ "ok": false, "findings": [
+                { "id": "wal_level", "level": "stop", "message": "wal_level = \"replica\"", "fix": "ALTER SYSTEM …" }
+            ] })
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! An outbox table: is it there, is it in the write-ahead log, and has it, as published, the columns that are mapped.
+
+use super::{Finding, quoted, quoted_table};
+use crate::config::Config;
+use crate::outbox::{Mapping, MappingError, TableName};
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::survey::{Column, Outbox, Publication, Published, Server};
+
+/// Since then generated columns can be published.
+const PUBLISHES_GENERATED: u32 = 18;
+
+pub(super) fn table(
+    name: &TableName,
+    found: Option<&Outbox>,
+    publication: Option<&Publication>,
+    config: &Config,
+    server: &Server,
+    info: &ConnInfo,
+) -> Vec<Finding> {
+    let Some(outbox) = found else {
+        return vec![Finding::stop(
+            "table_missing",
+            format!("table \"{name}\" does not exist in database \"{}\"", info.dbname),
+            "create it (outbox-relay setup does), or name the right one in outbox.tables",
+        )];
+    };
+    if let Some(what) = outbox.kind.unfit() {
+        return vec![Finding::stop(
+            "table_kind",
+            format!("\"{name}\" is {what}, expected a table"),
+            "name the table that the services write to in outbox.tables",
+        )];
+    }
+    let mut findings = Vec::new();
+    if outbox.unlogged {
+        findings.push(Finding::stop(
+            "table_unlogged",
+            format!("table \"{name}\" is UNLOGGED: its rows are not in the write-ahead log"),
+            format!("ALTER TABLE {} SET LOGGED", quoted_table(name)),
+        ));
+    }
+    let published = publication.and_then(|publication| publication.of(outbox));
+    for (column, keys) in config.outbox.mapped_columns() {
+        findings.extend(mapped(&column, &keys.join(" and "), outbox, published, config, server));
+    }
+    if findings.is_empty() {
+        findings.extend(wrong_type(outbox, config));
+    }
+    if let Some(filter) = published.and_then(|published| published.row_filter.as_ref()) {
+        let publication = &config.postgres.publication;
+        findings.push(Finding::warn(
+            "publication_row_filter",
+            format!("publication \"{publication}\" sends only those rows of \"{name}\" that match {filter}: others are never sent"),
+            format!("if every row shall be sent: {}", publish_whole(publication, name)),
+        ));
+    }
+    findings
+}
+
+/// A mapped column must be there, and come in the stream.
+fn mapped(
+    name: &str,
+    keys: &str,
+    outbox: &Outbox,
+    published: Option<&Published>,
+    config: &Config,
+    server: &Server,
+) -> Option<Finding> {
+    let table = &outbox.table.name;
+    let Some(column) = outbox.columns.iter().find(|column| column.name == name) else {
+        let columns: Vec<_> = outbox.columns.iter().map(|column| column.name.as_str()).collect();
+        return Some(Finding::stop(
+            "column_missing",
+            format!(
+                "table \"{table}\" has no column \"{name}\", which {keys} names; it has {}",
+                columns.join(", ")
+            ),
+            format!(
+                "name one of its columns in {keys}, or: ALTER TABLE {} ADD COLUMN {} …",
+                quoted_table(table),
+                quoted(name)
+            ),
+        ));
+    };
+    let listed = published.and_then(|published| published.columns.as_ref());
+    let hidden = listed.is_some_and(|columns| !columns.iter().any(|listed| listed == name));
+    let publication = &config.postgres.publication;
+    if column.generated && (hidden || server.major() < PUBLISHES_GENERATED) {
+        let fix = if server.major() < PUBLISHES_GENERATED {
+            "map a column that the services write; PostgreSQL publishes generated columns since 18".to_owned()
+        } else {
+            format!("ALTER PUBLICATION {} SET (publish_generated_columns = stored)", quoted(publication))
+        };
+        return Some(Finding::stop(
+            "column_generated",
+            format!(
+                "column \"{name}\" of table \"{table}\", which {keys} names, is generated, and not in the stream"
+            ),
+            fix,
+        ));
+    }
+    hidden.then(|| {
+        Finding::stop(
+            "publication_columns",
+            format!(
+                "publication \"{publication}\" leaves out column \"{name}\" of table \"{table}\", which {keys} names; it has {}",
+                listed.map(|columns| columns.join(", ")).unwrap_or_default()
+            ),
+            format!("{}; or name one of its columns in {keys}", publish_whole(publication, table)),
+        )
+    })
+}
+
+/// SQL that takes a column list and a row filter away. In one transaction, so that no row falls between.
+fn publish_whole(publication: &str, table: &TableName) -> String {
+    let (publication, table) = (quoted(publication), quoted_table(table));
+    format!(
+        "BEGIN; ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}; COMMIT"
+    )
+}
+
+/// A column whose type cannot serve. Asked of the mapping itself, which will read the rows.
+fn wrong_type(outbox: &Outbox, config: &Config) -> Option<Finding> {
+    let columns = outbox.columns.iter().map(|column| (column.name.as_str(), column.base_type));
+    let error = Mapping::check(&config.outbox, &outbox.table.name, columns).err()?;
+    let fix = match &error {
+        MappingError::TimestampType { column, .. } => {
+            let shown = outbox.columns.iter().find(|found| found.name == *column).map(Column::shown_type);
+            format!(
+                "it is {}: name a timestamptz, timestamp or bigint column, or set outbox.columns.timestamp = \"\"",
+                shown.unwrap_or_default()
+            )
+        }
+        MappingError::MissingColumn { .. } => return None,
+    };
+    Some(Finding::stop("column_type", error.to_string(), fix))
+}

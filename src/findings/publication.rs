@@ -1,0 +1,90 @@
+//! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
+
+use super::{Finding, quoted, quoted_table};
+use crate::postgres::survey::{Kind, Outbox, Publication};
+
+/// What is wrong with the publication `name`, for the `outboxes` that exist. Also looked at while streaming.
+#[must_use]
+pub fn publication(
+    found: Option<&Publication>,
+    name: &str,
+    outboxes: &[&Outbox],
+    database: &str,
+) -> Vec<Finding> {
+    let Some(publication) = found else {
+        let tables: Vec<_> = outboxes.iter().map(|outbox| quoted_table(&outbox.table.name)).collect();
+        return vec![Finding::stop(
+            "publication_missing",
+            format!("publication \"{name}\" does not exist in database \"{database}\""),
+            format!(
+                "as the table's owner: CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert', \
+                 publish_via_partition_root = true)",
+                quoted(name),
+                tables.join(", ")
+            ),
+        )];
+    };
+    let mut findings = Vec::new();
+    if !publication.inserts {
+        findings.push(Finding::stop(
+            "publication_without_inserts",
+            format!("publication \"{name}\" does not publish INSERTs"),
+            format!("ALTER PUBLICATION {} SET (publish = 'insert')", quoted(name)),
+        ));
+    }
+    for outbox in outboxes.iter().filter(|outbox| publication.of(outbox).is_none()) {
+        findings.push(unpublished(publication, name, outbox));
+    }
+    findings.extend(publication.warnings(name));
+    findings
+}
+
+fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Finding {
+    let table = &outbox.table.name;
+    let listed = publication.all_tables || publication.listed.contains(&outbox.table.id);
+    if outbox.kind == Kind::Partitioned && listed && !publication.via_root {
+        return Finding::stop(
+            "publication_without_root",
+            format!("publication \"{name}\" sends the rows of \"{table}\" under the names of its partitions"),
+            format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", quoted(name)),
+        );
+    }
+    Finding::stop(
+        "publication_without_table",
+        format!("publication \"{name}\" does not publish table \"{table}\""),
+        format!(
+            "ALTER PUBLICATION {} ADD TABLE {}; for a partitioned table also SET (publish_via_partition_root = true). Rows \
+             that were written meanwhile will not be sent",
+            quoted(name),
+            quoted_table(table)
+        ),
+    )
+}
+
+impl Publication {
+    /// What costs something, or may surprise, and loses nothing.
+    fn warnings(&self, name: &str) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.all_tables {
+            findings.push(Finding::warn(
+                "publication_all_tables",
+                format!(
+                    "publication \"{name}\" is FOR ALL TABLES: the server decodes and sends the INSERTs of every table, \
+                     and the relay stops at a row of a table that is dropped before it was read"
+                ),
+                "make a publication of the outbox alone (outbox-relay setup --print shows the SQL), then a new slot",
+            ));
+        }
+        if self.inserts && !self.further.is_empty() {
+            findings.push(Finding::warn(
+                "publication_further_operations",
+                format!(
+                    "publication \"{name}\" also publishes {}: they are sent, counted and ignored",
+                    self.further.join(", ")
+                ),
+                format!("ALTER PUBLICATION {} SET (publish = 'insert')", quoted(name)),
+            ));
+        }
+        findings
+    }
+}

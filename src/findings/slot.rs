@@ -1,0 +1,134 @@
+//! The replication slot: is it there, is it ours, and does it still have what has not been sent.
+
+use super::{Finding, literal};
+use crate::config::Config;
+use crate::lsn::Lsn;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::control::Slot;
+use crate::postgres::survey::Survey;
+
+/// The one finding that a relay waits out as a standby.
+pub const SLOT_IN_USE: &str = "slot_in_use";
+
+pub(super) fn slot(survey: &Survey, config: &Config, info: &ConnInfo, known: Option<Lsn>) -> Vec<Finding> {
+    let name = &config.postgres.slot;
+    match (&survey.slot, known) {
+        (Some(slot), _) => existing(name, slot, survey, config, info),
+        (None, Some(confirmed)) => vec![gone(name, confirmed)],
+        (None, None) => missing(name, survey, config),
+    }
+}
+
+fn existing(name: &str, slot: &Slot, survey: &Survey, config: &Config, info: &ConnInfo) -> Vec<Finding> {
+    let other = |what, found: Option<&str>, expected: &str| {
+        vec![Finding::stop(
+            "slot_of_another",
+            format!(
+                "slot \"{name}\": {what} is {}, expected {expected}",
+                found.unwrap_or("none (a physical slot)")
+            ),
+            "name another slot in postgres.slot, or drop this one if nobody needs it",
+        )]
+    };
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        return other("plugin", slot.plugin.as_deref(), "pgoutput");
+    }
+    if slot.database.as_deref() != Some(&info.dbname) {
+        return other("database", slot.database.as_deref(), &info.dbname);
+    }
+    if slot.wal_status.as_deref() == Some("lost") {
+        return vec![lost(name, slot.confirmed_flush)];
+    }
+    let mut findings = Vec::new();
+    if slot.wal_status.as_deref() == Some("unreserved") {
+        findings.push(Finding::warn(
+            "slot_almost_lost",
+            format!(
+                "slot \"{name}\" is about to be lost (wal_status = unreserved): the next checkpoint may remove WAL that it needs"
+            ),
+            "let the relay catch up now, and raise max_slot_wal_keep_size: ALTER SYSTEM SET max_slot_wal_keep_size = \
+             '…'; then SELECT pg_reload_conf()",
+        ));
+    }
+    if let Some(pid) = slot.active_pid {
+        findings.push(Finding::wait(
+            SLOT_IN_USE,
+            format!("slot \"{name}\" is in use by process {pid} of the server"),
+            "nothing to do if that is another instance of the relay: this one waits as its standby. Who it is: SELECT * \
+             FROM pg_stat_replication",
+        ));
+    }
+    if survey.publication.as_ref().is_some_and(|publication| publication.perhaps_newer) {
+        let publication = &config.postgres.publication;
+        findings.push(Finding::warn(
+            "publication_perhaps_newer",
+            format!(
+                "publication \"{publication}\" was made or changed at about the time of slot \"{name}\", or later: of rows that \
+                 were written before that, PostgreSQL sends none"
+            ),
+            "if it was made before the slot, this passes when the relay has caught up. If not: send the rows written \
+             before that from the table, drop the slot, and let the relay make it anew",
+        ));
+    }
+    findings
+}
+
+fn lost(name: &str, confirmed: Option<Lsn>) -> Finding {
+    let confirmed = confirmed.unwrap_or(Lsn::ZERO);
+    Finding::stop(
+        "slot_lost",
+        format!("slot \"{name}\" is lost (wal_status = lost): the WAL after {confirmed} was removed"),
+        format!(
+            "what was committed after that position and not sent is lost to this slot. Send those rows again from the \
+             table, then SELECT pg_drop_replication_slot({}) and start the relay, and raise max_slot_wal_keep_size",
+            literal(name)
+        ),
+    )
+}
+
+fn gone(name: &str, confirmed: Lsn) -> Finding {
+    Finding::stop(
+        "slot_gone",
+        format!(
+            "slot \"{name}\" is gone: somebody has dropped it. It was confirmed up to {confirmed} when it was seen last"
+        ),
+        "what was committed after that position and not sent will not come again by itself. Start the relay: it makes the \
+         slot anew, from then on; and send those rows again from the table",
+    )
+}
+
+fn missing(name: &str, survey: &Survey, config: &Config) -> Vec<Finding> {
+    if !config.postgres.create_slot {
+        return vec![Finding::stop(
+            "slot_missing",
+            format!("replication slot \"{name}\" does not exist, and postgres.create_slot is false"),
+            format!(
+                "outbox-relay setup, or SELECT pg_create_logical_replication_slot({}, 'pgoutput')",
+                literal(name)
+            ),
+        )];
+    }
+    let mut findings = Vec::new();
+    let server = &survey.server;
+    if server.slots >= server.max_slots {
+        findings.push(Finding::wait(
+            "no_free_slot",
+            format!(
+                "no replication slot is free for \"{name}\": max_replication_slots = {}, and there are {}",
+                server.max_slots, server.slots
+            ),
+            "drop one that nobody uses (SELECT slot_name, active FROM pg_replication_slots), or raise \
+             max_replication_slots and restart PostgreSQL",
+        ));
+    }
+    for (table, _) in survey.tables.iter().filter(|(_, outbox)| outbox.as_ref().is_some_and(|o| o.has_rows)) {
+        findings.push(Finding::warn(
+            "rows_before_slot",
+            format!(
+                "table \"{table}\" has rows, and slot \"{name}\" does not exist yet: rows that were committed before it is made are not sent"
+            ),
+            "if they shall be sent, insert them again after the relay has made the slot",
+        ));
+    }
+    findings
+}

@@ -1,0 +1,358 @@
+//! What a server has for the relay, asked all at once: before a session streams, and for `check`.
+//!
+//! Everything here can be read by any role: catalogs, settings, sizes. What it means is not decided here.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+
+use super::control::{Catalog, Slot, Table, wrong};
+use super::error::Error;
+use crate::outbox::TableName;
+use crate::wal::pgoutput::RelationId;
+
+/// Everything that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The server.
+    pub server: Server,
+    /// Who the relay is there.
+    pub role: Role,
+    /// The tables that were asked for, in that order; `None`: there is none of that name.
+    pub tables: Vec<(TableName, Option<Outbox>)>,
+    /// The publication; `None`: there is none of that name.
+    pub publication: Option<Publication>,
+    /// The slot; `None`: there is none of that name.
+    pub slot: Option<Slot>,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `server_version_num`: 170011.
+    pub version_num: u32,
+    /// `server_version`, as people know it.
+    pub version: String,
+    /// `wal_level`.
+    pub wal_level: String,
+    /// Whether it is a standby.
+    pub in_recovery: bool,
+    /// Replication slots there are.
+    pub slots: u32,
+    /// `max_replication_slots`.
+    pub max_slots: u32,
+    /// `synchronous_standby_names`.
+    pub synchronous_standby_names: String,
+    /// `synchronized_standby_slots`; `None` before PostgreSQL 17.
+    pub synchronized_standby_slots: Option<String>,
+    /// Standbys that stream from it with a slot.
+    pub standbys: u32,
+    /// `wal_sender_timeout`; zero: none.
+    pub wal_sender_timeout: Duration,
+}
+
+/// The role of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Time-outs that somebody has set for it or its database, as `name=value`.
+    pub limits: Vec<String>,
+}
+
+/// A configured table, as the catalog has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbox {
+    /// Its object id and name.
+    pub table: Table,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it leaves no traces in the write-ahead log.
+    pub unlogged: bool,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Whether it takes room on disk: if it does, it has, or has had, rows.
+    pub has_rows: bool,
+    /// Whether the role may read it. The relay needs not.
+    pub readable: bool,
+}
+
+/// What a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A table.
+    Plain,
+    /// A partitioned table.
+    Partitioned,
+    /// Something whose rows are not in the write-ahead log as its own: a view, for example.
+    Other(&'static str),
+}
+
+/// A column of an outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Object id of its type; of a domain, that of what it is based on.
+    pub base_type: u32,
+    /// The type's name.
+    pub type_name: String,
+    /// Whether the server computes it.
+    pub generated: bool,
+}
+
+/// A publication, as the catalog has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Whether it publishes INSERTs.
+    pub inserts: bool,
+    /// What else it publishes: `UPDATE`, …
+    pub further: Vec<&'static str>,
+    /// `publish_via_partition_root`.
+    pub via_root: bool,
+    /// `FOR ALL TABLES`.
+    pub all_tables: bool,
+    /// The tables that were named, before partitions are resolved.
+    pub listed: Vec<RelationId>,
+    /// The tables whose rows it sends, under these names; with `publish_via_partition_root`, the roots.
+    pub tables: Vec<Published>,
+    /// It was made or changed by a transaction that the slot may have begun before.
+    pub perhaps_newer: bool,
+}
+
+/// A table of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The table.
+    pub table: Table,
+    /// Its published columns; `None` before PostgreSQL 15, which publishes all.
+    pub columns: Option<Vec<String>>,
+    /// Which rows it sends; `None`: all.
+    pub row_filter: Option<String>,
+}
+
+impl Server {
+    /// 17 of 17.11.
+    #[must_use]
+    pub const fn major(&self) -> u32 {
+        self.version_num / 10_000
+    }
+}
+
+impl Kind {
+    /// Why it cannot be an outbox.
+    #[must_use]
+    pub const fn unfit(self) -> Option<&'static str> {
+        match self {
+            Self::Plain | Self::Partitioned => None,
+            Self::Other(what) => Some(what),
+        }
+    }
+}
+
+impl Column {
+    /// The type's name.
+    #[must_use]
+    pub fn shown_type(&self) -> &str {
+        &self.type_name
+    }
+}
+
+impl Publication {
+    /// What it publishes of `outbox`, which may have been renamed, or dropped and made again, since it was looked at.
+    #[must_use]
+    pub fn of(&self, outbox: &Outbox) -> Option<&Published> {
+        self.tables.iter().find(|published| published.table.is_same(&outbox.table))
+    }
+}
+
+impl Catalog {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn survey(&self, tables: &[TableName], publication: &str, slot: &str) -> Result<Survey, Error> {
+        let server = self.server().await?;
+        let mut found = Vec::with_capacity(tables.len());
+        for table in tables {
+            found.push((table.clone(), self.outbox(table).await?));
+        }
+        Ok(Survey {
+            role: self.role().await?,
+            publication: self.publication(publication, slot, server.version_num).await?,
+            slot: self.slot(slot).await?,
+            tables: found,
+            server,
+        })
+    }
+
+    async fn server(&self) -> Result<Server, Error> {
+        const ACTION: &str = "look at the server's settings";
+        let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
+                          current_setting('wal_level'), pg_is_in_recovery(), \
+                          (SELECT count(*) FROM pg_replication_slots)::int4, \
+                          current_setting('max_replication_slots')::int4, \
+                          current_setting('synchronous_standby_names'), \
+                          current_setting('synchronized_standby_slots', true), \
+                          (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND active)::int4, \
+                          (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout')";
+        let rows = self.query(ACTION, sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| Error::Closed { action: ACTION.into() })?;
+        server(row).map_err(wrong(ACTION))
+    }
+
+    async fn role(&self) -> Result<Role, Error> {
+        const ACTION: &str = "look at the role";
+        let sql = "SELECT current_user::text, ARRAY( \
+                       SELECT DISTINCT setting FROM pg_db_role_setting, unnest(setconfig) AS setting \
+                        WHERE setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)) \
+                          AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+                          AND split_part(setting, '=', 1) IN ('statement_timeout', 'lock_timeout', \
+                              'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout') \
+                          AND split_part(setting, '=', 2) NOT IN ('0', '') \
+                        ORDER BY setting)";
+        let rows = self.query(ACTION, sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| Error::Closed { action: ACTION.into() })?;
+        let role = || Ok(Role { name: row.try_get(0)?, limits: row.try_get(1)? });
+        role().map_err(wrong(ACTION))
+    }
+
+    async fn outbox(&self, name: &TableName) -> Result<Option<Outbox>, Error> {
+        const ACTION: &str = "look at the outbox table";
+        // A partitioned table has no rows of its own; a plain one is no partition tree.
+        let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT'), \
+                          coalesce(CASE c.relkind WHEN 'r' THEN pg_relation_size(c.oid) \
+                               WHEN 'p' THEN (SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)) END, 0) > 0 \
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE n.nspname = $1::text::name AND c.relname = $2::text::name";
+        let rows = self.query(ACTION, sql, &[&name.schema, &name.name]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let id: u32 = row.try_get(0).map_err(wrong(ACTION))?;
+        let columns = self.columns(id).await?;
+        let table = Table { id: RelationId(id), name: name.clone() };
+        outbox(row, table, columns).map(Some).map_err(wrong(ACTION))
+    }
+
+    async fn columns(&self, id: u32) -> Result<Vec<Column>, Error> {
+        const ACTION: &str = "look at the outbox table's columns";
+        let sql = "WITH RECURSIVE base(type, oid, below) AS ( \
+                       SELECT t.oid, t.oid, t.typbasetype FROM pg_type t \
+                        WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = $1) \
+                       UNION ALL SELECT b.type, t.oid, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.below) \
+                   SELECT a.attname::text, b.oid, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '' \
+                     FROM pg_attribute a JOIN base b ON b.type = a.atttypid AND b.below = 0 \
+                    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+        let rows = self.query(ACTION, sql, &[&id]).await?;
+        let columns = rows.iter().map(|row| {
+            Ok(Column {
+                name: row.try_get(0)?,
+                base_type: row.try_get(1)?,
+                type_name: row.try_get(2)?,
+                generated: row.try_get(3)?,
+            })
+        });
+        columns.collect::<Result<_, _>>().map_err(wrong(ACTION))
+    }
+
+    /// The publication `name`; `None` if there is none. It may be newer than `slot` if the transaction that made it, or
+    /// added a table, is not older than all that the slot has to decode (`catalog_xmin`).
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn publication(
+        &self,
+        name: &str,
+        slot: &str,
+        version_num: u32,
+    ) -> Result<Option<Publication>, Error> {
+        const ACTION: &str = "look at the publication";
+        let sql = "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, p.puballtables, \
+                          ARRAY(SELECT prrelid FROM pg_publication_rel WHERE prpubid = p.oid), \
+                          coalesce((SELECT least(age(p.xmin), (SELECT min(age(xmin)) FROM pg_publication_rel \
+                                                                WHERE prpubid = p.oid)) <= age(s.catalog_xmin) \
+                                      FROM pg_replication_slots s WHERE s.slot_name = $2::text::name), false) \
+                     FROM pg_publication p WHERE p.pubname = $1::text::name";
+        let rows = self.query(ACTION, sql, &[&name, &slot]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let details = if version_num >= LISTS_COLUMNS {
+            "t.attnames::text[], t.rowfilter"
+        } else {
+            "NULL::text[], NULL::text"
+        };
+        let sql = format!(
+            "SELECT c.oid, t.schemaname::text, t.tablename::text, {details} FROM pg_publication_tables t \
+               JOIN pg_namespace n ON n.nspname = t.schemaname \
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+              WHERE t.pubname = $1::text::name"
+        );
+        let tables = self.query(ACTION, &sql, &[&name]).await?;
+        publication(row, &tables).map(Some).map_err(wrong(ACTION))
+    }
+}
+
+/// The first release whose publications can leave out columns and rows.
+const LISTS_COLUMNS: u32 = 150_000;
+
+fn server(row: &Row) -> Result<Server, tokio_postgres::Error> {
+    let number = |index: usize| row.try_get::<_, i32>(index).map(|number| u32::try_from(number).unwrap_or(0));
+    let millis: i64 = row.try_get(9)?;
+    Ok(Server {
+        version_num: number(0)?,
+        version: row.try_get(1)?,
+        wal_level: row.try_get(2)?,
+        in_recovery: row.try_get(3)?,
+        slots: number(4)?,
+        max_slots: number(5)?,
+        synchronous_standby_names: row.try_get(6)?,
+        synchronized_standby_slots: row.try_get(7)?,
+        standbys: number(8)?,
+        wal_sender_timeout: Duration::from_millis(u64::try_from(millis).unwrap_or(0)),
+    })
+}
+
+fn outbox(row: &Row, table: Table, columns: Vec<Column>) -> Result<Outbox, tokio_postgres::Error> {
+    let kind: &str = row.try_get(1)?;
+    Ok(Outbox {
+        table,
+        kind: match kind {
+            "r" => Kind::Plain,
+            "p" => Kind::Partitioned,
+            "v" => Kind::Other("a view"),
+            "m" => Kind::Other("a materialized view"),
+            "f" => Kind::Other("a foreign table"),
+            _ => Kind::Other("no table"),
+        },
+        unlogged: row.try_get(2)?,
+        readable: row.try_get(3)?,
+        has_rows: row.try_get(4)?,
+        columns,
+    })
+}
+
+fn publication(row: &Row, tables: &[Row]) -> Result<Publication, tokio_postgres::Error> {
+    let mut further = Vec::new();
+    for (index, operation) in [(1, "UPDATE"), (2, "DELETE"), (3, "TRUNCATE")] {
+        if row.try_get(index)? {
+            further.push(operation);
+        }
+    }
+    let listed: Vec<u32> = row.try_get(6)?;
+    let published = |row: &Row| {
+        let name = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
+        let table = Table { id: RelationId(row.try_get(0)?), name };
+        Ok(Published { table, columns: row.try_get(3)?, row_filter: row.try_get(4)? })
+    };
+    Ok(Publication {
+        inserts: row.try_get(0)?,
+        further,
+        via_root: row.try_get(4)?,
+        all_tables: row.try_get(5)?,
+        listed: listed.into_iter().map(RelationId).collect(),
+        tables: tables.iter().map(published).collect::<Result<_, tokio_postgres::Error>>()?,
+        perhaps_newer: row.try_get(7)?,
+    })
+}
