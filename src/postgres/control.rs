@@ -12,12 +12,10 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use super::conninfo::ConnInfo;
 use super::error::Error;
+use super::startup::{UNLIMITED, UNLIMITED_TRANSACTION};
 use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
-
-/// How the driver says that the server asks for a password; it has no other sign for it.
-const NO_PASSWORD: &str = "password missing";
 
 /// A control connection. Its queries may run while the session does other things.
 pub struct Control {
@@ -82,12 +80,9 @@ impl Control {
         let mut errors = Vec::new();
         for host in &info.hosts {
             let info = info.at(host);
-            match info.control_config().connect(NoTls).await {
-                Ok((client, connection)) => {
-                    let connection = tokio::spawn(connection);
-                    return Ok((Self { client: Arc::new(client), connection }, info));
-                }
-                Err(error) if error.to_string().ends_with(NO_PASSWORD) => {
+            match Self::open(&info).await {
+                Ok(control) => return Ok((control, info)),
+                Err(error) if lacks_password(&error) => {
                     errors.push(Error::PasswordMissing { user: info.user });
                 }
                 Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
@@ -97,6 +92,20 @@ impl Control {
             Some(error) if errors.is_empty() => Err(error),
             last => Err(Error::NoHost(errors.into_iter().chain(last).collect())),
         }
+    }
+
+    async fn open(info: &ConnInfo) -> Result<Self, tokio_postgres::Error> {
+        let mut config = info.control_config();
+        let unlimited = UNLIMITED.map(|(name, value)| format!("-c {name}={value}")).join(" ");
+        config.options(format!("{} {unlimited}", info.options.as_deref().unwrap_or_default()));
+        let (client, connection) = config.connect(NoTls).await?;
+        let version = connection.parameter("server_version").unwrap_or_default().to_owned();
+        let control = Self { client: Arc::new(client), connection: tokio::spawn(connection) };
+        let (since, sql) = UNLIMITED_TRANSACTION;
+        if major(&version).is_some_and(|major| major >= since) {
+            control.client.batch_execute(sql).await?;
+        }
+        Ok(control)
     }
 
     /// A handle for queries.
@@ -115,6 +124,16 @@ impl Control {
             Ok(Ok(())) | Err(_) => Error::Closed { action: "control connection".into() },
         }
     }
+}
+
+/// Whether the server asks for a password and there is none; the driver has no other sign for it.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string() == "password missing")
+}
+
+/// The first number of `server_version`: 17 of "17.11 (Debian …)", 18 of "18beta1".
+fn major(version: &str) -> Option<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 impl Drop for Control {

@@ -21,25 +21,29 @@ use crate::disposition::Disposition;
 
 /// Settings every session starts with, whatever the role, the database or the server is set to.
 ///
-/// The first group pins how values are printed: what is relayed must not depend on who connects. 3 for
-/// `extra_float_digits` is what PostgreSQL's own subscriber asks for: floats come out exact. The second group: limits
-/// meant for interactive work would cut off large transactions and the creation of a slot. `transaction_timeout` is
-/// missing because servers before 17 refuse to start a session with a setting they do not know: see [`log_in`].
-const PINNED: [(&str, &str); 10] = [
+/// They pin how values are printed: what is relayed must not depend on who connects. 3 for `extra_float_digits` is what
+/// PostgreSQL's own subscriber asks for: floats come out exact.
+const PINNED: [(&str, &str); 6] = [
     ("client_encoding", "UTF8"),
     ("bytea_output", "hex"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "3"),
     ("TimeZone", "UTC"),
+];
+
+/// Limits meant for interactive work, which would cut off large transactions, the creation of a slot, and a control
+/// connection that has nothing to ask. `transaction_timeout` is missing because servers before 17 refuse to start a
+/// session with a setting they do not know: see [`UNLIMITED_TRANSACTION`].
+pub(super) const UNLIMITED: [(&str, &str); 4] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
 ];
 
-/// The first release with `transaction_timeout`.
-const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
+/// Said once a session has begun, from this release on.
+pub(super) const UNLIMITED_TRANSACTION: (u32, &str) = (17, "SET transaction_timeout = 0");
 
 pub(super) async fn connect(info: &ConnInfo) -> Result<Connection, Error> {
     let mut errors = Vec::new();
@@ -157,7 +161,7 @@ pub(super) async fn log_in(connection: &mut Connection, info: &ConnInfo, host: &
     ];
     parameters.extend(info.options.as_deref().map(|options| ("options", options)));
     // Settings of their own in the packet count more than those within `options`.
-    parameters.extend(PINNED);
+    parameters.extend(PINNED.into_iter().chain(UNLIMITED));
     connection.queue(|output| frontend::startup_message(parameters, output))?;
     authenticate(connection, &info.user, host.password.as_ref()).await?;
     loop {
@@ -170,8 +174,9 @@ pub(super) async fn log_in(connection: &mut Connection, info: &ConnInfo, host: &
     }
     connection.ready = true;
     check_role(connection, info.target_session_attrs)?;
-    if connection.server.major >= TRANSACTION_TIMEOUT_SINCE {
-        connection.simple_query("set transaction_timeout", "SET transaction_timeout = 0").await?;
+    let (since, sql) = UNLIMITED_TRANSACTION;
+    if connection.server.major >= since {
+        connection.simple_query("set transaction_timeout", sql).await?;
     }
     Ok(())
 }

@@ -122,6 +122,26 @@ impl Outbox {
     pub(crate) fn relay(&self, settings: &[&str]) -> Relay {
         Relay::start(self, settings)
     }
+
+    /// The program for this outbox, on the unix socket as `outbox_relay`; the HTTP address is left to `settings`.
+    pub(crate) fn program(&self, arguments: &[&str], settings: &[&str]) -> Command {
+        let host = &self.database.server.hosts[0];
+        let Address::Unix(directory) = &host.address else {
+            panic!("OUTBOX_TEST_POSTGRES is no unix socket")
+        };
+        let (directory, port) = (directory.display(), host.port);
+        let url = format!("host={directory} port={port} user=outbox_relay dbname={}", self.database.name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
+        command.args(arguments).env("OUTBOX_RELAY_POSTGRES__URL", url);
+        command.env("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", broker());
+        command.args(["--set", &format!("postgres.slot={}", self.slot())]);
+        command.args(["--set", &format!("route.topic={}.{{aggregate_type}}", self.database.name)]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
 }
 
 /// The real binary, running. Killed when dropped.
@@ -135,28 +155,13 @@ impl Relay {
     fn start(outbox: &Outbox, settings: &[&str]) -> Self {
         // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = &outbox.database.server.hosts[0];
-        let Address::Unix(directory) = &host.address else {
-            panic!("OUTBOX_TEST_POSTGRES is no unix socket")
-        };
-        let url = format!(
-            "host={} port={} user=outbox_relay dbname={}",
-            directory.display(),
-            host.port,
-            outbox.database.name
-        );
         let log = std::env::temp_dir().join(format!("{}-{port}.log", outbox.database.name));
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
-        command.arg("run").env("OUTBOX_RELAY_POSTGRES__URL", url);
-        command.env("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", broker());
-        command.args(["--set", &format!("postgres.slot={}", outbox.slot())]);
-        command.args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
-        command.args(["--set", &format!("route.topic={}.{{aggregate_type}}", outbox.database.name)]);
+        let mut command = outbox.program(&["run"], &[&format!("http.listen=127.0.0.1:{port}")]);
         for setting in settings {
             command.args(["--set", setting]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        command.stdout(Stdio::null()).stderr(file);
         Self { child: command.spawn().unwrap(), port, log }
     }
 

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, in its helper functions as well"
 )]
 
+mod check;
 mod fixture;
 mod kafka;
 mod life;

@@ -14,9 +14,9 @@ use crate::kafka::{Message, OwnKafka};
 use crate::servers::{Database, client, conninfo, superuser};
 
 /// A server of the same version as the shared one. Removed when dropped.
-struct Server {
+pub(crate) struct Server {
     directory: tempfile::TempDir,
-    superuser: ConnInfo,
+    pub(crate) superuser: ConnInfo,
     postmaster: u32,
     restarted: Option<Child>,
 }
@@ -33,12 +33,18 @@ fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
 
 impl Server {
     async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With settings, `name=value`.
+    pub(crate) async fn with(settings: &[&str]) -> Self {
         let shared = client(&superuser()).await;
         let version = "SELECT (current_setting('server_version_num')::int / 10000)::text";
         let version: String = shared.query_one(version, &[]).await.unwrap().get(0);
         let directory = tempfile::tempdir().unwrap();
         let own = std::process::id().to_string();
-        let arguments = ["start", "--only", "postgres", "--postgres", &version, "--while", &own];
+        let mut arguments = vec!["start", "--only", "postgres", "--postgres", &version, "--while", &own];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         let printed = scripts_servers(&arguments, directory.path());
         let line = printed.lines().find_map(|line| line.strip_prefix("export OUTBOX_TEST_POSTGRES='"));
         let superuser = conninfo(line.unwrap().trim_end_matches('\''));
