@@ -86,7 +86,8 @@ impl Spec {
 
 impl Columns {
     /// The column that `{placeholder}` stands for, and whether it is one of the four with a meaning.
-    pub(super) fn behind<'a>(&'a self, placeholder: &'a str) -> (&'a str, bool) {
+    #[must_use]
+    pub fn behind<'a>(&'a self, placeholder: &'a str) -> (&'a str, bool) {
         match placeholder {
             "id" => (&self.id, true),
             "aggregate_type" => (&self.aggregate_type, true),

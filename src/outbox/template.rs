@@ -85,6 +85,15 @@ impl Template {
         })
     }
 
+    /// The text with each placeholder replaced by its `value`; nothing if one has none.
+    pub fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let piece = |piece: &Piece| match piece {
+            Piece::Literal(text) => Some(text.clone()),
+            Piece::Placeholder(name) => value(name),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
@@ -121,6 +130,15 @@ mod tests {
         assert_eq!(shape("plain"), "'plain'");
         assert_eq!(shape(""), "");
         assert_eq!(shape("{Zoë}"), "<Zoë>");
+    }
+
+    #[test]
+    fn placeholders_are_filled_in() {
+        let template = Template::parse("{a}.{{{b}").unwrap();
+        let value = |name: &str| (name != "c").then(|| name.to_uppercase());
+        assert_eq!(template.fill(value).as_deref(), Some("A.{B"));
+        assert_eq!(Template::parse("x{c}").unwrap().fill(value), None);
+        assert_eq!(Template::parse("x").unwrap().fill(value).as_deref(), Some("x"));
     }
 
     #[test]

@@ -189,6 +189,10 @@ impl Catalog {
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
+    pub(super) async fn batch(&self, action: &'static str, sql: &str) -> Result<(), Error> {
+        self.0.batch_execute(sql).await.map_err(wrong(action))
+    }
+
     pub(super) async fn query(
         &self,
         action: &'static str,

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod control;
 pub mod error;
+pub mod rows;
 pub mod survey;
 pub mod synchronous;
 
