@@ -4,6 +4,7 @@
 //! `--version`, 2 for wrong usage). Nothing is read, opened or started here.
 
 pub mod log;
+pub mod setup;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -84,7 +85,7 @@ pub struct Setup {
     pub url: Option<Secret>,
 
     /// Print the SQL instead of running it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub print: bool,
 
     /// How results are written.

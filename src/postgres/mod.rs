@@ -8,6 +8,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod control;
 pub mod error;
+pub mod sql;
 pub mod synchronous;
 
 mod auth;

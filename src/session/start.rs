@@ -223,11 +223,8 @@ async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str)
             () = tokio::time::sleep(patience) => {
                 patience = REMINDER;
                 let open = catalog.open_transactions().await?;
-                let open = open.iter().map(|transaction| match transaction.age {
-                    Some(age) => format!("pid {} (open for {} s)", transaction.pid, age.as_secs()),
-                    None => format!("pid {}", transaction.pid),
-                });
-                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.collect::<Vec<_>>().join(", "));
+                let open: Vec<_> = open.iter().map(ToString::to_string).collect();
+                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.join(", "));
             }
         }
     };
