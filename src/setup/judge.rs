@@ -40,7 +40,7 @@ pub(super) fn role(objects: &Objects, session: &Session, found: &Role) -> Vec<Pr
         .collect();
     if !lacks.is_empty() {
         let lacks: Vec<_> = lacks.iter().map(|(_, attribute)| *attribute).collect();
-        let mut fix = format!("as {}: ALTER ROLE {name} {}", maker(session), lacks.join(" "));
+        let mut fix = format!("ALTER ROLE {name} {}, as {}", lacks.join(" "), maker(session));
         if found.managed {
             fix = format!("as the administrator: ALTER ROLE {name} LOGIN; GRANT rds_replication TO {name}");
         }
@@ -212,7 +212,7 @@ fn privilege(kind: Kind, session: &Session, objects: &Objects) -> String {
                 schemas.join(", ")
             )
         }
-        Kind::Role => format!("only {} may make this role", maker(session)),
+        Kind::Role => format!("such a role is made by {} alone", maker(session)),
         Kind::Publication => format!(
             "role {user} must own the tables and needs CREATE on database {}",
             identifier(&session.database)
@@ -227,7 +227,7 @@ fn privilege(kind: Kind, session: &Session, objects: &Objects) -> String {
 /// Who may make a role with REPLICATION, or give it that.
 fn maker(session: &Session) -> &'static str {
     if session.version >= 160_000 {
-        "a superuser, or a role with CREATEROLE and REPLICATION,"
+        "a superuser or a role with CREATEROLE and REPLICATION"
     } else {
         "a superuser"
     }
@@ -317,7 +317,7 @@ mod tests {
         insta::assert_snapshot!(texts(role(&objects(), &session(), &nothing)), @"
         role outbox_relay has no LOGIN and no REPLICATION, and an existing role is never altered
 
-        hint: as a superuser, or a role with CREATEROLE and REPLICATION,: ALTER ROLE outbox_relay LOGIN REPLICATION
+        hint: ALTER ROLE outbox_relay LOGIN REPLICATION, as a superuser or a role with CREATEROLE and REPLICATION
 
         role outbox_relay may not connect to database shop
 
@@ -328,7 +328,7 @@ mod tests {
         insta::assert_snapshot!(texts(role(&objects(), &old, &no_replication)), @"
         role outbox_relay has no REPLICATION, and an existing role is never altered
 
-        hint: as a superuser: ALTER ROLE outbox_relay REPLICATION
+        hint: ALTER ROLE outbox_relay REPLICATION, as a superuser
         ");
         let managed = Role { managed: true, ..no_replication };
         insta::assert_snapshot!(texts(role(&objects(), &old, &managed)), @"
@@ -424,14 +424,14 @@ mod tests {
                 severity: "ERROR".to_owned(),
                 code: code.to_owned(),
                 message: message.to_owned(),
-                detail: Some("Only roles with the CREATEROLE attribute may create roles.".to_owned()),
+                detail: Some("Only those who may can.".to_owned()),
                 ..ServerError::default()
             };
             let error = Error::Server { action: "make".into(), error: Box::new(error) };
             texts([refused(kind, name, &error, &session(), &objects())])
         };
         insta::assert_snapshot!(told(Kind::Table, "public.outbox", "42501", "permission denied for schema public"), @"
-        table public.outbox was not made: ERROR 42501: permission denied for schema public (Only roles with the CREATEROLE attribute may create roles)
+        table public.outbox was not made: ERROR 42501: permission denied for schema public (Only those who may can)
 
         hint: role owner needs CREATE on schema public, which the owner of the service's tables has. Name who may with --as URL or OUTBOX_RELAY_SETUP_URL; `setup --print` shows the SQL
         ");
@@ -441,17 +441,17 @@ mod tests {
         hint: make the schema first (CREATE SCHEMA), or correct outbox.tables
         "#);
         insta::assert_snapshot!(told(Kind::Role, "outbox_relay", "42501", "permission denied to create role"), @"
-        role outbox_relay was not made: ERROR 42501: permission denied to create role (Only roles with the CREATEROLE attribute may create roles)
+        role outbox_relay was not made: ERROR 42501: permission denied to create role (Only those who may can)
 
-        hint: only a superuser, or a role with CREATEROLE and REPLICATION, may make this role. Name who may with --as URL or OUTBOX_RELAY_SETUP_URL; `setup --print` shows the SQL
+        hint: such a role is made by a superuser or a role with CREATEROLE and REPLICATION alone. Name who may with --as URL or OUTBOX_RELAY_SETUP_URL; `setup --print` shows the SQL
         ");
         insta::assert_snapshot!(told(Kind::Publication, "outbox_relay", "42501", "must be owner of table outbox"), @"
-        publication outbox_relay was not made: ERROR 42501: must be owner of table outbox (Only roles with the CREATEROLE attribute may create roles)
+        publication outbox_relay was not made: ERROR 42501: must be owner of table outbox (Only those who may can)
 
         hint: role owner must own the tables and needs CREATE on database shop. Name who may with --as URL or OUTBOX_RELAY_SETUP_URL; `setup --print` shows the SQL
         ");
         insta::assert_snapshot!(told(Kind::Slot, "outbox_relay", "42501", "permission denied to use replication slots"), @"
-        slot outbox_relay was not made: ERROR 42501: permission denied to use replication slots (Only roles with the CREATEROLE attribute may create roles)
+        slot outbox_relay was not made: ERROR 42501: permission denied to use replication slots (Only those who may can)
 
         hint: role owner needs REPLICATION; the relay's own role has it, and the relay makes the slot at its first start. Name who may with --as URL or OUTBOX_RELAY_SETUP_URL; `setup --print` shows the SQL
         ");

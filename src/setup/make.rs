@@ -151,7 +151,7 @@ impl Work<'_> {
                 there.push(table.clone());
             }
         }
-        self.report.rows_not_sent = rows::count(&self.catalog, &there).await?;
+        self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
         if publication == Publication::Wrong {
             // Why is among the problems. A slot that is older than its publication would be of no use.
         } else if let Some(problem) = judge::wal_level(self.objects, &self.session) {

@@ -17,8 +17,7 @@ pub struct Report {
     pub user: String,
     /// What the relay needs, in the order in which it is made.
     pub parts: Vec<Part>,
-    /// Rows that are in the tables and will not be sent. Nothing if the slot was there before, or if they cannot be
-    /// counted.
+    /// Rows that are in the tables and will not be sent. Nothing if the slot was there before.
     pub rows_not_sent: Option<Rows>,
     /// What is left for somebody to do although nothing is wrong.
     pub remaining: Vec<String>,
@@ -98,7 +97,7 @@ impl Report {
             "created": of(State::Created),
             "existing": of(State::Exists),
             "missing": of(State::Missing),
-            "rows_not_sent": self.rows_not_sent.as_ref().map(|rows| rows.count),
+            "rows_not_sent": self.rows_not_sent.as_ref().and_then(|rows| rows.count),
             "rows_not_sent_exact": self.rows_not_sent.as_ref().map(|rows| rows.exact),
             "remaining": self.remaining,
             "problems": problems,
@@ -117,7 +116,7 @@ impl fmt::Display for Report {
                 State::Missing => writeln!(f, "  missing  {kind} {name}")?,
             }
         }
-        if let Some(rows) = self.rows_not_sent.as_ref().filter(|rows| rows.count > 0) {
+        if let Some(rows) = self.rows_not_sent.as_ref().filter(|rows| rows.count != Some(0)) {
             writeln!(f, "\n{rows}")?;
         }
         for remaining in &self.remaining {
@@ -161,7 +160,11 @@ mod tests {
                 part(Kind::Publication, "outbox_relay", State::Created),
                 part(Kind::Slot, "outbox_relay", State::Missing),
             ],
-            rows_not_sent: Some(Rows { tables: vec!["public.outbox".to_owned()], count: 3, exact: true }),
+            rows_not_sent: Some(Rows {
+                tables: vec!["public.outbox".to_owned()],
+                count: Some(3),
+                exact: true,
+            }),
             remaining: vec!["give the role a password".to_owned()],
             problems: vec![Problem::new("slot outbox_relay was not made", "restart PostgreSQL")],
         }
@@ -177,7 +180,7 @@ mod tests {
           created  publication outbox_relay
           missing  slot outbox_relay
 
-        3 rows are in public.outbox already and will not be sent: the slot has what is committed after it was made
+        3 rows are in public.outbox already and will not be sent: the slot keeps what is committed after it was made
 
         left to do: give the role a password
         "#);

@@ -12,8 +12,8 @@ use crate::postgres::sql;
 pub struct Rows {
     /// The tables that have any, as SQL writes them.
     pub tables: Vec<String>,
-    /// How many, in all of them.
-    pub count: u64,
+    /// How many, in all of them; nothing if they could not be counted: the role may not read them, or it takes too long.
+    pub count: Option<u64>,
     /// Whether that is all, or there are more.
     pub exact: bool,
 }
@@ -24,21 +24,25 @@ const MOST: u32 = 1_000_000;
 /// Dead rows and a busy disk can make it long nevertheless.
 const PATIENCE: &str = "5s";
 
-/// Counts the rows of `tables`, those that exist. Nothing comes out if they cannot be counted: the role may not read
-/// them, or it takes too long.
-pub(super) async fn count(catalog: &Catalog, tables: &[TableName]) -> Result<Option<Rows>, Error> {
+/// Counts the rows of `tables`, all of which exist.
+pub(super) async fn count(catalog: &Catalog, tables: &[TableName]) -> Result<Rows, Error> {
     const ACTION: &str = "count the rows that are in the tables";
     catalog.execute(ACTION, &format!("SET statement_timeout = '{PATIENCE}'")).await?;
-    let mut rows = Rows { tables: Vec::new(), count: 0, exact: true };
-    let mut counted = true;
+    let mut rows = Rows { tables: Vec::new(), count: Some(0), exact: true };
     for table in tables.iter().map(sql::table) {
         let sql = format!("SELECT count(*) FROM (SELECT FROM {table} LIMIT {MOST} + 1) AS rows");
         let found = match catalog.query(ACTION, &sql, &[]).await {
             Ok(found) => found,
             // insufficient_privilege, query_canceled
             Err(error) if error.server().is_some_and(|error| ["42501", "57014"].contains(&&*error.code)) => {
-                counted = false;
-                break;
+                // How large it is, partitions included, everybody may know.
+                let sql = "SELECT coalesce(sum(pg_relation_size(relid)), 0) > 0 FROM pg_partition_tree($1::text::regclass)";
+                let size = catalog.query(ACTION, sql, &[&table]).await?;
+                if size.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))? {
+                    rows.tables.push(table);
+                    rows.count = None;
+                }
+                continue;
             }
             Err(error) => return Err(error),
         };
@@ -48,23 +52,26 @@ pub(super) async fn count(catalog: &Catalog, tables: &[TableName]) -> Result<Opt
             rows.tables.push(table);
         }
         rows.exact &= count <= u64::from(MOST);
-        rows.count = rows.count.saturating_add(count.min(u64::from(MOST)));
+        rows.count = rows.count.map(|sum| sum.saturating_add(count.min(u64::from(MOST))));
     }
     catalog.execute(ACTION, "SET statement_timeout = 0").await?;
-    Ok(Some(rows).filter(|_| counted))
+    Ok(rows)
 }
 
 /// One sentence, if there are any.
 impl fmt::Display for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tables = self.tables.join(", ");
-        let count = thousands(self.count);
-        match (self.count, self.exact) {
-            (1, true) => write!(f, "1 row is in {tables} already and will not be sent")?,
-            (_, true) => write!(f, "{count} rows are in {tables} already and will not be sent")?,
-            (_, false) => write!(f, "more than {count} rows are in {tables} already and will not be sent")?,
+        match self.count {
+            Some(1) => write!(f, "1 row is in {tables} already and will not be sent")?,
+            Some(count) => {
+                let more = if self.exact { "" } else { "more than " };
+                let count = thousands(count);
+                write!(f, "{more}{count} rows are in {tables} already and will not be sent")?;
+            }
+            None => write!(f, "rows that could not be counted are in {tables} already and will not be sent")?,
         }
-        f.write_str(": the slot has what is committed after it was made")
+        f.write_str(": the slot keeps what is committed after it was made")
     }
 }
 
@@ -87,9 +94,13 @@ mod tests {
 
     #[test]
     fn the_rows_are_told_in_a_sentence() {
-        let rows = |count, exact| Rows { tables: vec!["public.outbox".to_owned()], count, exact }.to_string();
-        insta::assert_snapshot!(rows(1, true), @"1 row is in public.outbox already and will not be sent: the slot has what is committed after it was made");
-        insta::assert_snapshot!(rows(12_345, true), @"12,345 rows are in public.outbox already and will not be sent: the slot has what is committed after it was made");
-        insta::assert_snapshot!(rows(1_000_000, false), @"more than 1,000,000 rows are in public.outbox already and will not be sent: the slot has what is committed after it was made");
+        let rows = |count, exact| {
+            Rows { tables: vec!["public.outbox".to_owned()], count: Some(count), exact }.to_string()
+        };
+        let unknown = Rows { tables: vec!["public.outbox".to_owned()], count: None, exact: true };
+        insta::assert_snapshot!(unknown, @"rows that could not be counted are in public.outbox already and will not be sent: the slot keeps what is committed after it was made");
+        insta::assert_snapshot!(rows(1, true), @"1 row is in public.outbox already and will not be sent: the slot keeps what is committed after it was made");
+        insta::assert_snapshot!(rows(12_345, true), @"12,345 rows are in public.outbox already and will not be sent: the slot keeps what is committed after it was made");
+        insta::assert_snapshot!(rows(1_000_000, false), @"more than 1,000,000 rows are in public.outbox already and will not be sent: the slot keeps what is committed after it was made");
     }
 }

@@ -10,6 +10,9 @@ use crate::secret::Secret;
 /// The variable that stands in for `--as`.
 const VARIABLE: &str = "OUTBOX_RELAY_SETUP_URL";
 
+/// Where the administrator's URL comes from.
+const ADMINISTRATOR: &str = "--as (or OUTBOX_RELAY_SETUP_URL)";
+
 /// Where to work, and for whom.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -30,8 +33,8 @@ pub enum TargetError {
     Nowhere,
     /// They disagree.
     #[error(
-        "--as names database \"{named}\", and postgres.url database \"{configured}\"\n\nhint: the outbox is in one of \
-         them: correct the other one, or leave the database out of --as"
+        "{ADMINISTRATOR} names database \"{named}\", and postgres.url database \"{configured}\"\n\nhint: the outbox is in \
+         one of them: correct the other one, or leave the database out of {ADMINISTRATOR}"
     )]
     OtherDatabase {
         /// That of `--as`.
@@ -118,12 +121,12 @@ pub fn target(
     let server = match (administrator, configured) {
         (None, None) => return Err(TargetError::Nowhere),
         (None, Some(configured)) => configured,
-        (Some(administrator), None) => read("--as", administrator, environment)?,
+        (Some(administrator), None) => read(ADMINISTRATOR, administrator, environment)?,
         (Some(administrator), Some(ConnInfo { dbname, .. })) => {
             let with_database = |name: &str| {
                 if name == "PGDATABASE" { Some(dbname.clone()) } else { environment(name) }
             };
-            let server = read("--as", administrator, &with_database)?;
+            let server = read(ADMINISTRATOR, administrator, &with_database)?;
             if server.dbname != dbname {
                 return Err(TargetError::OtherDatabase { named: server.dbname, configured: dbname });
             }
@@ -158,9 +161,9 @@ mod tests {
         assert_eq!(of("postgres://owner@db:1/shop", relay), "db:1/shop as owner for relay");
         assert_eq!(of("postgres://owner@db/other", ""), "db:5432/other as owner for outbox_relay");
         insta::assert_snapshot!(of("postgres://owner@db/postgres", relay), @r#"
-        --as names database "postgres", and postgres.url database "shop"
+        --as (or OUTBOX_RELAY_SETUP_URL) names database "postgres", and postgres.url database "shop"
 
-        hint: the outbox is in one of them: correct the other one, or leave the database out of --as
+        hint: the outbox is in one of them: correct the other one, or leave the database out of --as (or OUTBOX_RELAY_SETUP_URL)
         "#);
         insta::assert_snapshot!(of("", ""), @"
         setup does not know where PostgreSQL is
@@ -168,7 +171,7 @@ mod tests {
         hint: name the owner of the service's tables, or an administrator: outbox-relay setup --as postgres://OWNER@HOST/DATABASE, or OUTBOX_RELAY_SETUP_URL in the environment
         ");
         insta::assert_snapshot!(of("postgres://owner@db/?sslmod=x", relay), @r#"
-        --as: connection string: unknown parameter "sslmod"
+        --as (or OUTBOX_RELAY_SETUP_URL): connection string: unknown parameter "sslmod"
 
         hint: did you mean "sslmode"?
         "#);

@@ -20,6 +20,7 @@ mod refusals;
 mod rejected;
 mod routing;
 mod servers;
+mod setup;
 mod tables;
 mod values;
 mod waiting;

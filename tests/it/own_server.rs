@@ -14,9 +14,9 @@ use crate::kafka::{Message, OwnKafka};
 use crate::servers::{Database, client, conninfo, superuser};
 
 /// A server of the same version as the shared one. Removed when dropped.
-struct Server {
+pub(crate) struct Server {
     directory: tempfile::TempDir,
-    superuser: ConnInfo,
+    pub(crate) superuser: ConnInfo,
     postmaster: u32,
     restarted: Option<Child>,
 }
@@ -32,7 +32,7 @@ fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let shared = client(&superuser()).await;
         let version = "SELECT (current_setting('server_version_num')::int / 10000)::text";
         let version: String = shared.query_one(version, &[]).await.unwrap().get(0);
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// `pg_ctl stop -m fast`, which the jar's user alone may do: SIGINT. Starts it again when `meanwhile` is over.
-    async fn restart(&mut self, meanwhile: impl AsyncFnOnce()) {
+    pub(crate) async fn restart(&mut self, meanwhile: impl AsyncFnOnce()) {
         let process = format!("/proc/{}", self.postmaster);
         let line = std::fs::read(format!("{process}/cmdline")).unwrap();
         let line = String::from_utf8(line).unwrap();
