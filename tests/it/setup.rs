@@ -2,26 +2,25 @@
 
 use std::process::{Command, Stdio};
 
-use outbox_relay::postgres::conninfo::{Address, ConnInfo};
+use outbox_relay::postgres::conninfo::Address;
 use outbox_relay::postgres::sql::identifier;
 use serde_json::{Value, json};
 
-use crate::fixture::{Outbox, PATIENCE, eventually};
+use crate::fixture::Outbox;
 use crate::kafka::create_topic;
-use crate::own_server::Server;
 use crate::servers::{Database, client, superuser, variable};
 
 /// A database without anything, and the names for `setup`: a role and a slot of its own.
-struct Site {
-    database: Database,
-    role: String,
+pub(crate) struct Site {
+    pub(crate) database: Database,
+    pub(crate) role: String,
 }
 
 /// What `setup` has printed, with `[db]` for the database's name and `[host]` for where it is.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Site {
@@ -29,13 +28,13 @@ impl Site {
         Self::on(Database::create("").await)
     }
 
-    fn on(database: Database) -> Self {
+    pub(crate) fn on(database: Database) -> Self {
         let role = format!("{}_relay", database.name);
         Self { database, role }
     }
 
     /// The connection string of `user`.
-    fn url(&self, user: &str) -> String {
+    pub(crate) fn url(&self, user: &str) -> String {
         let Address::Unix(directory) = &self.database.server.hosts[0].address else {
             panic!("OUTBOX_TEST_POSTGRES is no unix socket")
         };
@@ -44,7 +43,7 @@ impl Site {
         format!("host={} port={port} user='{user}' dbname={}", directory.display(), self.database.name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
         command.env_clear().env("OUTBOX_RELAY_POSTGRES__URL", self.url(&self.role)).arg("setup");
         command.args(["--set", &format!("postgres.slot={}", self.database.name)]).args(arguments);
@@ -53,7 +52,7 @@ impl Site {
     }
 
     /// Runs `setup` as the superuser.
-    fn setup(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn setup(&self, arguments: &[&str]) -> Ran {
         self.setup_as("postgres", arguments)
     }
 
@@ -62,7 +61,7 @@ impl Site {
         self.ran(command.env("OUTBOX_RELAY_SETUP_URL", self.url(user)).output().unwrap())
     }
 
-    fn ran(&self, output: std::process::Output) -> Ran {
+    pub(crate) fn ran(&self, output: std::process::Output) -> Ran {
         let clean = |text: Vec<u8>| {
             let text = String::from_utf8(text).unwrap();
             let text = text.replace(&self.database.server.hosts[0].to_string(), "[host]");
@@ -71,12 +70,12 @@ impl Site {
         Ran { code: output.status.code(), out: clean(output.stdout), err: clean(output.stderr) }
     }
 
-    async fn sql(&self, sql: &str) {
+    pub(crate) async fn sql(&self, sql: &str) {
         self.database.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// A query's first column as text, a line a row.
-    async fn text(&self, sql: &str) -> String {
+    pub(crate) async fn text(&self, sql: &str) -> String {
         let rows =
             self.database.client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let rows: Vec<_> =
@@ -89,7 +88,7 @@ impl Site {
     }
 
     /// Removes the database, and `roles` beside its own.
-    async fn remove(self, roles: &[&str]) {
+    pub(crate) async fn remove(self, roles: &[&str]) {
         let server = client(&self.database.server).await;
         let role = self.role.clone();
         self.database.drop().await;
@@ -359,7 +358,9 @@ async fn what_exists_and_does_not_fit_is_never_altered() {
     .await;
     let ran = site.setup(&[]);
     assert_eq!(ran.code, Some(1));
-    insta::assert_snapshot!(ran.out + &ran.err, @r#"
+    // Who may make such a role depends on the version; the unit tests have both.
+    let said = (ran.out + &ran.err).replace(" or a role with CREATEROLE and REPLICATION\n", "\n");
+    insta::assert_snapshot!(said, @r#"
     database "[db]" on [host], as "postgres"
 
       exists   table public.outbox, left as it is
@@ -383,7 +384,7 @@ async fn what_exists_and_does_not_fit_is_never_altered() {
 
     error: role [db]_relay has no LOGIN and no REPLICATION, and an existing role is never altered
 
-    hint: ALTER ROLE [db]_relay LOGIN REPLICATION, as a superuser or a role with CREATEROLE and REPLICATION
+    hint: ALTER ROLE [db]_relay LOGIN REPLICATION, as a superuser
 
     error: publication outbox_relay does not publish INSERTs, and an existing one is never altered
 
@@ -432,70 +433,4 @@ async fn identifiers_are_quoted_as_the_server_would_quote_them() {
         // A key word of another version is quoted as well; that is never wrong.
         assert!([quoted, format!("\"{word}\"")].contains(&identifier(&word)), "{word}");
     }
-}
-
-#[tokio::test]
-async fn a_server_that_cannot_have_the_slot_yet_gets_the_rest() {
-    let mut server = Server::start().await;
-    let mut site = Site::on(Database::create_on(server.superuser.clone(), "").await);
-    // As on Amazon RDS, where nobody has REPLICATION.
-    site.sql("CREATE ROLE rds_replication").await;
-    site.sql("ALTER SYSTEM SET wal_level = replica").await;
-    server.restart(async || ()).await;
-    let ran = site.setup(&[]);
-    assert_eq!((ran.code, ran.out.matches("created").count()), (Some(1), 3), "{}{}", ran.out, ran.err);
-    assert!(
-        ran.err.contains("slot [db] was not made: wal_level is replica, expected logical"),
-        "{}",
-        ran.err
-    );
-    assert!(ran.err.contains("hint: ALTER SYSTEM SET wal_level = logical"), "{}", ran.err);
-
-    reconnect(&mut site, &server.superuser).await;
-    let role = format!(
-        "SELECT concat_ws(' ', rolreplication, pg_has_role(oid, 'rds_replication', 'MEMBER')) FROM pg_roles \
-         WHERE rolname = '{}'",
-        site.role
-    );
-    assert_eq!(site.text(&role).await, "f t");
-
-    site.sql("ALTER SYSTEM RESET wal_level").await;
-    site.sql("ALTER SYSTEM SET max_replication_slots = 1").await;
-    server.restart(async || ()).await;
-    reconnect(&mut site, &server.superuser).await;
-    site.sql("SELECT pg_create_physical_replication_slot('other')").await;
-    let ran = site.setup(&[]);
-    assert_eq!((ran.code, ran.out.matches("exists").count()), (Some(1), 3), "{}{}", ran.out, ran.err);
-    assert!(ran.err.contains("hint: raise max_replication_slots"), "{}", ran.err);
-
-    site.sql("SELECT pg_drop_replication_slot('other')").await;
-    setup_waits_for_an_open_transaction(&site).await;
-    site.remove(&[]).await;
-}
-
-async fn reconnect(site: &mut Site, server: &ConnInfo) {
-    let info = ConnInfo { dbname: site.database.name.clone(), ..server.clone() };
-    site.database.client = client(&info).await;
-}
-
-/// Who keeps the slot from being made is named while `setup` waits.
-async fn setup_waits_for_an_open_transaction(site: &Site) {
-    let writer = client(&site.database.info()).await;
-    writer.batch_execute("BEGIN; CREATE TABLE being_written (n int)").await.unwrap();
-    let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let err = tempfile::NamedTempFile::new().unwrap();
-    let mut command = site.command(&[]);
-    command.env("OUTBOX_RELAY_SETUP_URL", site.url("postgres")).stderr(err.reopen().unwrap());
-    let child = command.spawn().unwrap();
-    let told = format!("making the slot waits for open transactions: pid {pid} (open for ");
-    eventually("setup says what it waits for", async || {
-        std::fs::read_to_string(err.path()).unwrap().contains(&told)
-    })
-    .await;
-    writer.batch_execute("COMMIT").await.unwrap();
-    let ended =
-        tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(|| child.wait_with_output())).await;
-    let ran = site.ran(ended.unwrap().unwrap().unwrap());
-    assert_eq!(ran.code, Some(0));
-    assert!(ran.out.contains("created  slot [db]"), "{}", ran.out);
 }
