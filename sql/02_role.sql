@@ -11,7 +11,13 @@ DO $$
 BEGIN
     -- CREATE ROLE has no IF NOT EXISTS. A role that exists is left as it is.
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'outbox_relay') THEN
-        CREATE ROLE outbox_relay LOGIN REPLICATION;
+        IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_replication') THEN
+            -- Amazon RDS and Aurora: nobody there can have REPLICATION; this membership stands for it.
+            CREATE ROLE outbox_relay LOGIN;
+            GRANT rds_replication TO outbox_relay;
+        ELSE
+            CREATE ROLE outbox_relay LOGIN REPLICATION;
+        END IF;
     END IF;
 
     -- Usually PUBLIC may connect anyway; this keeps the relay working where that was revoked.

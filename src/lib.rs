@@ -31,6 +31,7 @@ pub mod postgres;
 
 // What must be right before they can work.
 pub mod findings;
+pub mod setup;
 
 // What ties them together, and how long.
 pub mod session;

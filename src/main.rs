@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, check, log};
+use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, check, log};
 use outbox_relay::config::{self, Config};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
@@ -22,6 +22,12 @@ fn main() -> ExitCode {
         Err(answer) => return print_answer(&answer),
     };
     // The environment is looked at here, and nowhere else.
+    if let Command::Setup(options) = &arguments.command {
+        // It needs less of the configuration.
+        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+        let done = cli::setup::run(&arguments, options, std::env::vars_os(), &mut out, &mut err);
+        return done.map_or(ExitCode::FAILURE, ExitCode::from);
+    }
     let config = match config::load(arguments.config.as_deref(), std::env::vars_os(), &arguments.set) {
         Ok(config) => config,
         Err(problems) => {
@@ -41,7 +47,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run => run(&config, &server).map(|()| ExitCode::SUCCESS),
         Command::Check(output) => check(&config, &server, output.json),
-        Command::Setup(_) => Err(anyhow::anyhow!("setup is not there yet")),
+        Command::Setup(_) => Ok(ExitCode::SUCCESS), // has gone its own way above
         Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
         Command::Config(_) => Err(anyhow::anyhow!("config is not there yet")),
     };

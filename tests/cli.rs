@@ -163,3 +163,56 @@ fn a_secret_can_come_from_a_file_and_is_not_shown() {
       outbox.tables (OUTBOX_RELAY_OUTBOX__TABLES_FILE): is not valid; its value may be a secret and is not shown
     "#);
 }
+
+#[test]
+fn setup_prints_the_files_of_sql_byte_for_byte_without_any_configuration() {
+    let output = relay(&["setup", "--print"], &[]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let files = ["01_table", "02_role", "03_publication", "04_slot"].map(|file| {
+        std::fs::read_to_string(format!("{}/sql/{file}.sql", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    });
+    assert_eq!(stdout(&output), files.concat());
+    // The role is the user of postgres.url.
+    let output = relay(&["setup", "--print"], &[("OUTBOX_RELAY_POSTGRES__URL", "postgres://shop_relay@h/d")]);
+    assert_eq!(
+        stdout(&output),
+        files
+            .concat()
+            .replace("ROLE outbox_relay", "ROLE shop_relay")
+            .replace("rolname = 'outbox_relay'", "rolname = 'shop_relay'")
+            .replace("TO outbox_relay", "TO shop_relay")
+            .replace("\\password outbox_relay", "\\password shop_relay")
+    );
+}
+
+#[test]
+fn setup_refuses_what_cannot_be_meant() {
+    let wrong = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = relay(arguments, variables);
+        assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+        assert!(output.stdout.is_empty());
+        stderr(&output)
+    };
+    insta::assert_snapshot!(wrong(&["setup"], &[]), @"
+    error: setup does not know where PostgreSQL is
+
+    hint: name the owner of the service's tables, or an administrator: outbox-relay setup --as postgres://OWNER@HOST/DATABASE, or OUTBOX_RELAY_SETUP_URL in the environment
+    ");
+    let other = [
+        ("OUTBOX_RELAY_POSTGRES__URL", "postgres://relay@h/shop"),
+        ("OUTBOX_RELAY_SETUP_URL", "postgres://owner:hunter2@h/postgres"),
+    ];
+    insta::assert_snapshot!(wrong(&["setup"], &other), @r#"
+    error: --as (or OUTBOX_RELAY_SETUP_URL) names database "postgres", and postgres.url database "shop"
+
+    hint: the outbox is in one of them: correct the other one, or leave the database out of --as (or OUTBOX_RELAY_SETUP_URL)
+    "#);
+    // What is required for running is not required here, and what is wrong is wrong all the same.
+    insta::assert_snapshot!(wrong(&["setup", "--print", "--set", "postgres.slto=x"], &[]), @"
+    error: 1 problem in the configuration
+
+      postgres.slto (--set): unknown key
+        hint: did you mean postgres.slot?
+    ");
+    assert_eq!(relay(&["setup", "--print", "--json"], &[]).status.code(), Some(2));
+}

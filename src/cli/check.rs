@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::findings::{self, Finding, Level};
+use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::Control;
@@ -30,7 +30,7 @@ async fn postgres(config: &Config, info: &ConnInfo) -> Result<Vec<Finding>, Erro
     let catalog = control.catalog();
     let postgres = &config.postgres;
     let survey = catalog.survey(&config.outbox.tables, &postgres.publication, &postgres.slot).await?;
-    let mut found = findings::postgres(config, info, &survey, None);
+    let mut found = findings::postgres(&Wanted::new(config, info), &survey, None);
     // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than
     // the role's attribute.
     if let Err(error) = Connection::connect(&server).await {
@@ -71,10 +71,8 @@ pub fn write_text(findings: &[Finding], out: &mut impl Write) -> io::Result<()> 
 /// # Errors
 /// If `out` cannot be written to.
 pub fn write_json(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
-    let each = findings.iter().map(|Finding { id, level, message, fix }| {
-        json!({ "id": id, "level": level.as_str(), "message": message, "fix": fix })
-    });
-    let all = json!({ "ok": is_ok(findings), "findings": each.collect::<Vec<_>>() });
+    let each: Vec<_> = findings.iter().map(Finding::json).collect();
+    let all = json!({ "ok": is_ok(findings), "findings": each });
     writeln!(out, "{all:#}")
 }
 

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod log;
+pub mod setup;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -85,7 +86,7 @@ pub struct Setup {
     pub url: Option<Secret>,
 
     /// Print the SQL instead of running it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub print: bool,
 
     /// How results are written.

@@ -4,7 +4,7 @@ use super::kafka::{Properties, one_name};
 use super::problem::Problem;
 use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
-use super::{Config, Delivery, Log, LogFormat, LogLevel, Postgres};
+use super::{Config, Delivery, Log, LogFormat, LogLevel, Named, Postgres};
 use crate::outbox::{Columns, Route, Spec, Template};
 use crate::postgres::conninfo::ConnInfo;
 
@@ -33,6 +33,22 @@ pub(super) fn config(
         },
         http: settings.optional("http.listen")?,
         log: Log { format: log_format(settings)?, level: log_level(settings)? },
+    })
+}
+
+/// Builds what `setup` needs. Nothing comes out only if a problem was found, here or before.
+pub(super) fn named(
+    settings: &Settings,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Named> {
+    check_connection_string(settings, environment, problems);
+    check_event_type(settings, problems);
+    Some(Named {
+        url: settings.secret("postgres.url"),
+        slot: settings.text("postgres.slot")?,
+        publication: settings.text("postgres.publication")?,
+        outbox: outbox(settings)?,
     })
 }
 

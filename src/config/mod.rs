@@ -108,6 +108,19 @@ pub enum LogLevel {
     Trace,
 }
 
+/// What `setup` needs of the configuration: names.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// `postgres.url`, if it is given.
+    pub url: Option<Secret>,
+    /// `postgres.slot`.
+    pub slot: String,
+    /// `postgres.publication`.
+    pub publication: String,
+    /// `[outbox]` and `[route]`.
+    pub outbox: Spec,
+}
+
 /// Reads the configuration: `set` over `environment` over `file` over the defaults.
 ///
 /// # Errors
@@ -117,7 +130,45 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
 ) -> Result<Config, Problems> {
-    let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
+    let (settings, environment, mut problems) = read(file, environment, set)?;
+    match build::config(&settings, &variable(&environment), &mut problems) {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Reads the configuration for `setup`, which connects to no Kafka and may print without connecting to anything: no key
+/// is required.
+///
+/// # Errors
+/// With all other mistakes, as [`load`].
+pub fn load_names(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<Named, Problems> {
+    let (settings, environment, mut problems) = read(file, environment, set)?;
+    let named = build::named(&settings, &variable(&environment), &mut problems);
+    problems.retain(|problem| !problem.is_missing());
+    match named {
+        Some(named) if problems.is_empty() => Ok(named),
+        _ => Err(Problems(problems)),
+    }
+}
+
+type Environment = BTreeMap<OsString, OsString>;
+
+fn variable(environment: &Environment) -> impl Fn(&str) -> Option<String> {
+    |name| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned())
+}
+
+/// Layers and reads what was given; the settings, the environment, and what is wrong so far.
+fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<(Settings, Environment, Vec<Problem>), Problems> {
+    let environment: Environment = environment.into_iter().collect();
     let mut problems = Vec::new();
     let mut layers = Layers::default();
     let mut readable = true;
@@ -146,9 +197,5 @@ pub fn load(
         return Err(Problems(problems));
     }
     let settings = Settings::read(&layers, &mut problems);
-    let variable = |name: &str| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned());
-    match build::config(&settings, &variable, &mut problems) {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(Problems(problems)),
-    }
+    Ok((settings, environment, problems))
 }

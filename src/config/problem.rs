@@ -30,6 +30,8 @@ impl fmt::Display for Origin {
     }
 }
 
+const MISSING: &str = "is required";
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -54,6 +56,16 @@ impl Problem {
             hint: None,
             meant: None,
         }
+    }
+
+    /// A required value that nobody gave.
+    pub(super) fn missing(path: &str) -> Self {
+        Self::new(path, MISSING)
+    }
+
+    /// Whether it is only that a required value was not given.
+    pub(super) fn is_missing(&self) -> bool {
+        &*self.what == MISSING
     }
 
     /// Says what is wrong in other words.

@@ -121,7 +121,7 @@ pub(super) fn missed(path: &str, problems: &mut Vec<Problem>) {
     if problems.iter().any(|problem| problem.means(path)) {
         return;
     }
-    let problem = Problem::new(path, "is required");
+    let problem = Problem::missing(path);
     problems.push(problem.hint(format!(
         "set it in the configuration file, or {} in the environment",
         super::environment::variable(path)

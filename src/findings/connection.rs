@@ -1,10 +1,11 @@
 //! A connection that cannot be had: who is in the way, and who can help.
 
+use super::Finding;
 use super::stream::NEW_PUBLICATION;
-use super::{Finding, quoted};
 use crate::disposition::Disposition;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::error::{Error, ServerError};
+use crate::postgres::sql::identifier;
 
 /// Why the relay could not log in, or its session broke.
 #[must_use]
@@ -51,7 +52,7 @@ pub fn of_replication(error: &Error, info: &ConnInfo) -> Finding {
             format!("role \"{}\" may not replicate: {error}", info.user),
             format!(
                 "as a superuser: ALTER ROLE {0} REPLICATION; on Amazon RDS: GRANT rds_replication TO {0}",
-                quoted(&info.user)
+                identifier(&info.user)
             ),
         ),
         Some("53300") => Finding::wait(
@@ -66,8 +67,8 @@ pub fn of_replication(error: &Error, info: &ConnInfo) -> Finding {
 
 fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
     let message = error.to_string();
-    let user = quoted(&info.user);
-    let database = quoted(&info.dbname);
+    let user = identifier(&info.user);
+    let database = identifier(&info.dbname);
     let stop = |id, fix: String| Finding::stop(id, message.clone(), server.hint.clone().unwrap_or(fix));
     match server.code.as_str() {
         "28P01" => wrong_password(error),

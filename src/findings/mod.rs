@@ -17,7 +17,7 @@ use std::fmt;
 use crate::config::Config;
 use crate::disposition::Disposition;
 use crate::lsn::Lsn;
-use crate::outbox::TableName;
+use crate::outbox::Spec;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::survey::Survey;
 
@@ -54,18 +54,48 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings(pub Vec<Finding>);
 
+/// What there must be in PostgreSQL.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The outbox tables and their columns.
+    pub outbox: &'a Spec,
+    /// The publication's name.
+    pub publication: &'a str,
+    /// The slot's name.
+    pub slot: &'a str,
+    /// Whether a missing slot is made.
+    pub create_slot: bool,
+    /// The database.
+    pub database: &'a str,
+    /// What the server calls the relay.
+    pub application_name: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// What `config` names, in the database of `info`.
+    #[must_use]
+    pub fn new(config: &'a Config, info: &'a ConnInfo) -> Self {
+        Self {
+            outbox: &config.outbox,
+            publication: &config.postgres.publication,
+            slot: &config.postgres.slot,
+            create_slot: config.postgres.create_slot,
+            database: &info.dbname,
+            application_name: &info.application_name,
+        }
+    }
+}
+
 /// What `survey` shows to be wrong, the gravest first. `known` is what this process has seen the slot confirm.
 #[must_use]
-pub fn postgres(config: &Config, info: &ConnInfo, survey: &Survey, known: Option<Lsn>) -> Vec<Finding> {
-    let mut findings = server::server(&survey.server, &survey.role, info);
+pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec<Finding> {
+    let mut findings = server::server(&survey.server, &survey.role, wanted.application_name);
     for (name, table) in &survey.tables {
-        let published = survey.publication.as_ref();
-        findings.extend(outbox::table(name, table.as_ref(), published, config, &survey.server, info));
+        findings.extend(outbox::table(name, table.as_ref(), survey, wanted));
     }
     let tables: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
-    let name = &config.postgres.publication;
-    findings.extend(publication(survey.publication.as_ref(), name, &tables, &info.dbname));
-    findings.extend(slot::slot(survey, config, info, known));
+    findings.extend(publication(survey.publication.as_ref(), wanted.publication, &tables, wanted.database));
+    findings.extend(slot::slot(survey, wanted, known));
     findings.sort_by_key(|finding| finding.level);
     findings
 }
@@ -96,6 +126,15 @@ impl Finding {
     /// A finding that changes nothing now.
     pub fn warn(id: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { id, level: Level::Warn, message: message.into(), fix: fix.into() }
+    }
+}
+
+impl Finding {
+    /// It for programs: `{"id", "level", "message", "fix"}`.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let Self { id, level, message, fix } = self;
+        serde_json::json!({ "id": id, "level": level.as_str(), "message": message, "fix": fix })
     }
 }
 
@@ -161,18 +200,3 @@ impl fmt::Display for Findings {
 }
 
 impl std::error::Error for Findings {}
-
-/// A name for SQL.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A table's name for SQL.
-fn quoted_table(TableName { schema, name }: &TableName) -> String {
-    format!("{}.{}", quoted(schema), quoted(name))
-}
-
-/// A text for SQL.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}

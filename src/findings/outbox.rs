@@ -1,10 +1,9 @@
 //! An outbox table: is it there, is it in the write-ahead log, and has it, as published, the columns that are mapped.
 
-use super::{Finding, quoted, quoted_table};
-use crate::config::Config;
-use crate::outbox::{Mapping, MappingError, TableName};
-use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::survey::{Column, Outbox, Publication, Published, Server};
+use super::{Finding, Wanted};
+use crate::outbox::{Mapping, MappingError, Spec, TableName};
+use crate::postgres::sql::{self, identifier};
+use crate::postgres::survey::{Column, Outbox, Published, Server, Survey};
 
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
@@ -12,15 +11,13 @@ const PUBLISHES_GENERATED: u32 = 18;
 pub(super) fn table(
     name: &TableName,
     found: Option<&Outbox>,
-    publication: Option<&Publication>,
-    config: &Config,
-    server: &Server,
-    info: &ConnInfo,
+    survey: &Survey,
+    wanted: &Wanted<'_>,
 ) -> Vec<Finding> {
     let Some(outbox) = found else {
         return vec![Finding::stop(
             "table_missing",
-            format!("table \"{name}\" does not exist in database \"{}\"", info.dbname),
+            format!("table \"{name}\" does not exist in database \"{}\"", wanted.database),
             "create it (outbox-relay setup does), or name the right one in outbox.tables",
         )];
     };
@@ -36,18 +33,18 @@ pub(super) fn table(
         findings.push(Finding::stop(
             "table_unlogged",
             format!("table \"{name}\" is UNLOGGED: its rows are not in the write-ahead log"),
-            format!("ALTER TABLE {} SET LOGGED", quoted_table(name)),
+            format!("ALTER TABLE {} SET LOGGED", sql::table(name)),
         ));
     }
-    let published = publication.and_then(|publication| publication.of(outbox));
-    for (column, keys) in config.outbox.mapped_columns() {
-        findings.extend(mapped(&column, &keys.join(" and "), outbox, published, config, server));
+    let published = survey.publication.as_ref().and_then(|publication| publication.of(outbox));
+    for (column, keys) in wanted.outbox.mapped_columns() {
+        findings.extend(mapped(&column, &keys.join(" and "), outbox, published, wanted, &survey.server));
     }
     if findings.is_empty() {
-        findings.extend(wrong_type(outbox, config));
+        findings.extend(wrong_type(outbox, wanted.outbox));
     }
     if let Some(filter) = published.and_then(|published| published.row_filter.as_ref()) {
-        let publication = &config.postgres.publication;
+        let publication = wanted.publication;
         findings.push(Finding::warn(
             "publication_row_filter",
             format!("publication \"{publication}\" sends only those rows of \"{name}\" that match {filter}: others are never sent"),
@@ -63,7 +60,7 @@ fn mapped(
     keys: &str,
     outbox: &Outbox,
     published: Option<&Published>,
-    config: &Config,
+    wanted: &Wanted<'_>,
     server: &Server,
 ) -> Option<Finding> {
     let table = &outbox.table.name;
@@ -77,19 +74,19 @@ fn mapped(
             ),
             format!(
                 "name one of its columns in {keys}, or: ALTER TABLE {} ADD COLUMN {} …",
-                quoted_table(table),
-                quoted(name)
+                sql::table(table),
+                identifier(name)
             ),
         ));
     };
     let listed = published.and_then(|published| published.columns.as_ref());
     let hidden = listed.is_some_and(|columns| !columns.iter().any(|listed| listed == name));
-    let publication = &config.postgres.publication;
+    let publication = wanted.publication;
     if column.generated && (hidden || server.major() < PUBLISHES_GENERATED) {
         let fix = if server.major() < PUBLISHES_GENERATED {
             "map a column that the services write; PostgreSQL publishes generated columns since 18".to_owned()
         } else {
-            format!("ALTER PUBLICATION {} SET (publish_generated_columns = stored)", quoted(publication))
+            format!("ALTER PUBLICATION {} SET (publish_generated_columns = stored)", identifier(publication))
         };
         return Some(Finding::stop(
             "column_generated",
@@ -113,16 +110,16 @@ fn mapped(
 
 /// SQL that takes a column list and a row filter away. In one transaction, so that no row falls between.
 fn publish_whole(publication: &str, table: &TableName) -> String {
-    let (publication, table) = (quoted(publication), quoted_table(table));
+    let (publication, table) = (identifier(publication), sql::table(table));
     format!(
         "BEGIN; ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}; COMMIT"
     )
 }
 
 /// A column whose type cannot serve. Asked of the mapping itself, which will read the rows.
-fn wrong_type(outbox: &Outbox, config: &Config) -> Option<Finding> {
+fn wrong_type(outbox: &Outbox, spec: &Spec) -> Option<Finding> {
     let columns = outbox.columns.iter().map(|column| (column.name.as_str(), column.base_type));
-    let error = Mapping::check(&config.outbox, &outbox.table.name, columns).err()?;
+    let error = Mapping::check(spec, &outbox.table.name, columns).err()?;
     let fix = match &error {
         MappingError::TimestampType { column, .. } => {
             let shown = outbox.columns.iter().find(|found| found.name == *column).map(Column::shown_type);

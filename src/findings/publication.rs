@@ -1,6 +1,7 @@
 //! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
 
-use super::{Finding, quoted, quoted_table};
+use super::Finding;
+use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::{Kind, Outbox, Publication};
 
 /// What is wrong with the publication `name`, for the `outboxes` that exist. Also looked at while streaming.
@@ -12,14 +13,14 @@ pub fn publication(
     database: &str,
 ) -> Vec<Finding> {
     let Some(publication) = found else {
-        let tables: Vec<_> = outboxes.iter().map(|outbox| quoted_table(&outbox.table.name)).collect();
+        let tables: Vec<_> = outboxes.iter().map(|outbox| sql::table(&outbox.table.name)).collect();
         return vec![Finding::stop(
             "publication_missing",
             format!("publication \"{name}\" does not exist in database \"{database}\""),
             format!(
                 "as the table's owner: CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert', \
                  publish_via_partition_root = true)",
-                quoted(name),
+                identifier(name),
                 tables.join(", ")
             ),
         )];
@@ -29,7 +30,7 @@ pub fn publication(
         findings.push(Finding::stop(
             "publication_without_inserts",
             format!("publication \"{name}\" does not publish INSERTs"),
-            format!("ALTER PUBLICATION {} SET (publish = 'insert')", quoted(name)),
+            format!("ALTER PUBLICATION {} SET (publish = 'insert')", identifier(name)),
         ));
     }
     for outbox in outboxes.iter().filter(|outbox| publication.of(outbox).is_none()) {
@@ -46,7 +47,7 @@ fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Findin
         return Finding::stop(
             "publication_without_root",
             format!("publication \"{name}\" sends the rows of \"{table}\" under the names of its partitions"),
-            format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", quoted(name)),
+            format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", identifier(name)),
         );
     }
     Finding::stop(
@@ -55,8 +56,8 @@ fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Findin
         format!(
             "ALTER PUBLICATION {} ADD TABLE {}; for a partitioned table also SET (publish_via_partition_root = true). Rows \
              that were written meanwhile will not be sent",
-            quoted(name),
-            quoted_table(table)
+            identifier(name),
+            sql::table(table)
         ),
     )
 }
@@ -82,7 +83,7 @@ impl Publication {
                     "publication \"{name}\" also publishes {}: they are sent, counted and ignored",
                     self.further.join(", ")
                 ),
-                format!("ALTER PUBLICATION {} SET (publish = 'insert')", quoted(name)),
+                format!("ALTER PUBLICATION {} SET (publish = 'insert')", identifier(name)),
             ));
         }
         findings

@@ -1,7 +1,7 @@
 //! The server as a whole, and the role that the relay logs in as.
 
-use super::{Finding, literal, quoted};
-use crate::postgres::conninfo::ConnInfo;
+use super::Finding;
+use crate::postgres::sql::{identifier, literal};
 use crate::postgres::survey::{Role, Server};
 use crate::postgres::synchronous;
 
@@ -10,7 +10,7 @@ const OLDEST: u32 = 14;
 /// Since then a standby can decode.
 const DECODES_ON_STANDBY: u32 = 16;
 
-pub(super) fn server(server: &Server, role: &Role, info: &ConnInfo) -> Vec<Finding> {
+pub(super) fn server(server: &Server, role: &Role, application_name: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.major() < OLDEST {
         findings.push(Finding::stop(
@@ -27,13 +27,13 @@ pub(super) fn server(server: &Server, role: &Role, info: &ConnInfo) -> Vec<Findi
              parameter, such as rds.logical_replication = 1)",
         ));
     }
-    if synchronous::includes(&server.synchronous_standby_names, &info.application_name) {
+    if synchronous::includes(&server.synchronous_standby_names, application_name) {
         findings.push(Finding::stop(
             "synchronous_standby",
             format!(
                 "synchronous_standby_names = {} includes the relay (application_name \"{}\"): commits would wait for Kafka",
                 literal(&server.synchronous_standby_names),
-                info.application_name
+                application_name
             ),
             "name the physical standbys in synchronous_standby_names, or give the relay an application_name that is not \
              there, in postgres.url",
@@ -66,7 +66,7 @@ pub(super) fn server(server: &Server, role: &Role, info: &ConnInfo) -> Vec<Findi
         findings.push(Finding::warn(
             "role_limit",
             format!("{limit} is set for role \"{}\" or its database: it does not reach the relay, whose sessions set it to 0", role.name),
-            format!("nothing to do; to take it away from the role: ALTER ROLE {} RESET {name}", quoted(&role.name)),
+            format!("nothing to do; to take it away from the role: ALTER ROLE {} RESET {name}", identifier(&role.name)),
         ));
     }
     findings

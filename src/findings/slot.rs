@@ -1,25 +1,24 @@
 //! The replication slot: is it there, is it ours, and does it still have what has not been sent.
 
-use super::{Finding, literal};
-use crate::config::Config;
+use super::{Finding, Wanted};
 use crate::lsn::Lsn;
-use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::Slot;
+use crate::postgres::sql::literal;
 use crate::postgres::survey::Survey;
 
 /// The one finding that a relay waits out as a standby.
 pub const SLOT_IN_USE: &str = "slot_in_use";
 
-pub(super) fn slot(survey: &Survey, config: &Config, info: &ConnInfo, known: Option<Lsn>) -> Vec<Finding> {
-    let name = &config.postgres.slot;
+pub(super) fn slot(survey: &Survey, wanted: &Wanted<'_>, known: Option<Lsn>) -> Vec<Finding> {
+    let name = wanted.slot;
     match (&survey.slot, known) {
-        (Some(slot), _) => existing(name, slot, survey, config, info),
+        (Some(slot), _) => existing(name, slot, survey, wanted),
         (None, Some(confirmed)) => vec![gone(name, confirmed)],
-        (None, None) => missing(name, survey, config),
+        (None, None) => missing(name, survey, wanted),
     }
 }
 
-fn existing(name: &str, slot: &Slot, survey: &Survey, config: &Config, info: &ConnInfo) -> Vec<Finding> {
+fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Vec<Finding> {
     let other = |what, found: Option<&str>, expected: &str| {
         vec![Finding::stop(
             "slot_of_another",
@@ -33,8 +32,8 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, config: &Config, info: &Co
     if slot.plugin.as_deref() != Some("pgoutput") {
         return other("plugin", slot.plugin.as_deref(), "pgoutput");
     }
-    if slot.database.as_deref() != Some(&info.dbname) {
-        return other("database", slot.database.as_deref(), &info.dbname);
+    if slot.database.as_deref() != Some(wanted.database) {
+        return other("database", slot.database.as_deref(), wanted.database);
     }
     if slot.wal_status.as_deref() == Some("lost") {
         return vec![lost(name, slot.confirmed_flush)];
@@ -59,7 +58,7 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, config: &Config, info: &Co
         ));
     }
     if survey.publication.as_ref().is_some_and(|publication| publication.perhaps_newer) {
-        let publication = &config.postgres.publication;
+        let publication = wanted.publication;
         findings.push(Finding::warn(
             "publication_perhaps_newer",
             format!(
@@ -97,8 +96,8 @@ fn gone(name: &str, confirmed: Lsn) -> Finding {
     )
 }
 
-fn missing(name: &str, survey: &Survey, config: &Config) -> Vec<Finding> {
-    if !config.postgres.create_slot {
+fn missing(name: &str, survey: &Survey, wanted: &Wanted<'_>) -> Vec<Finding> {
+    if !wanted.create_slot {
         return vec![Finding::stop(
             "slot_missing",
             format!("replication slot \"{name}\" does not exist, and postgres.create_slot is false"),

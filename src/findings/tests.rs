@@ -4,6 +4,7 @@ mod connection;
 
 use super::*;
 use crate::config;
+use crate::outbox::TableName;
 use crate::postgres::control::{Slot, Table};
 use crate::postgres::survey::{Column, Kind, Outbox, Publication, Published, Role, Server};
 use crate::wal::pgoutput::RelationId;
@@ -85,7 +86,7 @@ fn config(set: &[(&str, &str)]) -> Config {
 fn found_with(set: &[(&str, &str)], change: impl FnOnce(&mut Survey)) -> Vec<Finding> {
     let mut survey = healthy();
     change(&mut survey);
-    postgres(&config(set), &info(), &survey, None)
+    postgres(&Wanted::new(&config(set), &info()), &survey, None)
 }
 
 /// The same as text; several findings are parted by a line.
@@ -145,7 +146,7 @@ fn the_server() {
     insta::assert_snapshot!(shown(|survey| survey.role.limits = vec!["statement_timeout=30s".to_owned()]), @r#"
     warn role_limit: statement_timeout=30s is set for role "outbox_relay" or its database: it does not reach the relay, whose sessions set it to 0
 
-    hint: nothing to do; to take it away from the role: ALTER ROLE "outbox_relay" RESET statement_timeout
+    hint: nothing to do; to take it away from the role: ALTER ROLE outbox_relay RESET statement_timeout
     "#);
     let old = |version: &str, version_num, in_recovery| {
         let version = version.to_owned();
@@ -181,7 +182,7 @@ fn the_table() {
     insta::assert_snapshot!(shown(|survey| outbox(survey).unlogged = true), @r#"
     stop table_unlogged: table "public.outbox" is UNLOGGED: its rows are not in the write-ahead log
 
-    hint: ALTER TABLE "public"."outbox" SET LOGGED
+    hint: ALTER TABLE public.outbox SET LOGGED
     "#);
 }
 
@@ -195,24 +196,24 @@ fn columns() {
     insta::assert_snapshot!(shown_with(&[("route.topic", "{aggregate_type}.{tenant}")], without_two), @r#"
     stop column_missing: table "public.outbox" has no column "payload", which outbox.columns.payload names; it has id, aggregate_id, event_type, created_at
 
-    hint: name one of its columns in outbox.columns.payload, or: ALTER TABLE "public"."outbox" ADD COLUMN "payload" …
+    hint: name one of its columns in outbox.columns.payload, or: ALTER TABLE public.outbox ADD COLUMN payload …
 
     ---
 
     stop column_missing: table "public.outbox" has no column "aggregate_type", which outbox.columns.aggregate_type names; it has id, aggregate_id, event_type, created_at
 
-    hint: name one of its columns in outbox.columns.aggregate_type, or: ALTER TABLE "public"."outbox" ADD COLUMN "aggregate_type" …
+    hint: name one of its columns in outbox.columns.aggregate_type, or: ALTER TABLE public.outbox ADD COLUMN aggregate_type …
 
     ---
 
     stop column_missing: table "public.outbox" has no column "tenant", which route.topic names; it has id, aggregate_id, event_type, created_at
 
-    hint: name one of its columns in route.topic, or: ALTER TABLE "public"."outbox" ADD COLUMN "tenant" …
+    hint: name one of its columns in route.topic, or: ALTER TABLE public.outbox ADD COLUMN tenant …
     "#);
     insta::assert_snapshot!(shown(|survey| published(survey).tables[0].columns = Some(vec!["id".to_owned(), "payload".to_owned(), "aggregate_id".to_owned(), "event_type".to_owned()])), @r#"
     stop publication_columns: publication "outbox_relay" leaves out column "aggregate_type" of table "public.outbox", which outbox.columns.aggregate_type names; it has id, payload, aggregate_id, event_type
 
-    hint: BEGIN; ALTER PUBLICATION "outbox_relay" DROP TABLE "public"."outbox"; ALTER PUBLICATION "outbox_relay" ADD TABLE "public"."outbox"; COMMIT; or name one of its columns in outbox.columns.aggregate_type
+    hint: BEGIN; ALTER PUBLICATION outbox_relay DROP TABLE public.outbox; ALTER PUBLICATION outbox_relay ADD TABLE public.outbox; COMMIT; or name one of its columns in outbox.columns.aggregate_type
     "#);
     insta::assert_snapshot!(shown(|survey| outbox(survey).columns[4].generated = true), @r#"
     stop column_generated: column "payload" of table "public.outbox", which outbox.columns.payload names, is generated, and not in the stream
@@ -228,7 +229,7 @@ fn columns() {
         @r#"
     stop column_generated: column "payload" of table "public.outbox", which outbox.columns.payload names, is generated, and not in the stream
 
-    hint: ALTER PUBLICATION "outbox_relay" SET (publish_generated_columns = stored)
+    hint: ALTER PUBLICATION outbox_relay SET (publish_generated_columns = stored)
     "#
     );
     // PostgreSQL 18 can publish generated columns.
@@ -250,17 +251,17 @@ fn the_publication() {
     insta::assert_snapshot!(shown(|survey| survey.publication = None), @r#"
     stop publication_missing: publication "outbox_relay" does not exist in database "shop"
 
-    hint: as the table's owner: CREATE PUBLICATION "outbox_relay" FOR TABLE "public"."outbox" WITH (publish = 'insert', publish_via_partition_root = true)
+    hint: as the table's owner: CREATE PUBLICATION outbox_relay FOR TABLE public.outbox WITH (publish = 'insert', publish_via_partition_root = true)
     "#);
     insta::assert_snapshot!(shown(|survey| published(survey).inserts = false), @r#"
     stop publication_without_inserts: publication "outbox_relay" does not publish INSERTs
 
-    hint: ALTER PUBLICATION "outbox_relay" SET (publish = 'insert')
+    hint: ALTER PUBLICATION outbox_relay SET (publish = 'insert')
     "#);
     insta::assert_snapshot!(shown(|survey| published(survey).tables.clear()), @r#"
     stop publication_without_table: publication "outbox_relay" does not publish table "public.outbox"
 
-    hint: ALTER PUBLICATION "outbox_relay" ADD TABLE "public"."outbox"; for a partitioned table also SET (publish_via_partition_root = true). Rows that were written meanwhile will not be sent
+    hint: ALTER PUBLICATION outbox_relay ADD TABLE public.outbox; for a partitioned table also SET (publish_via_partition_root = true). Rows that were written meanwhile will not be sent
     "#);
     insta::assert_snapshot!(
         shown(|survey| {
@@ -272,13 +273,13 @@ fn the_publication() {
         @r#"
     stop publication_without_root: publication "outbox_relay" sends the rows of "public.outbox" under the names of its partitions
 
-    hint: ALTER PUBLICATION "outbox_relay" SET (publish_via_partition_root = true)
+    hint: ALTER PUBLICATION outbox_relay SET (publish_via_partition_root = true)
     "#
     );
     insta::assert_snapshot!(shown(|survey| published(survey).tables[0].row_filter = Some("(aggregate_id <> ''::text)".to_owned())), @r#"
     warn publication_row_filter: publication "outbox_relay" sends only those rows of "public.outbox" that match (aggregate_id <> ''::text): others are never sent
 
-    hint: if every row shall be sent: BEGIN; ALTER PUBLICATION "outbox_relay" DROP TABLE "public"."outbox"; ALTER PUBLICATION "outbox_relay" ADD TABLE "public"."outbox"; COMMIT
+    hint: if every row shall be sent: BEGIN; ALTER PUBLICATION outbox_relay DROP TABLE public.outbox; ALTER PUBLICATION outbox_relay ADD TABLE public.outbox; COMMIT
     "#);
     insta::assert_snapshot!(
         shown(|survey| {
@@ -294,7 +295,7 @@ fn the_publication() {
 
     warn publication_further_operations: publication "outbox_relay" also publishes UPDATE, DELETE: they are sent, counted and ignored
 
-    hint: ALTER PUBLICATION "outbox_relay" SET (publish = 'insert')
+    hint: ALTER PUBLICATION outbox_relay SET (publish = 'insert')
     "#
     );
     insta::assert_snapshot!(shown(|survey| published(survey).perhaps_newer = true), @r#"
@@ -360,7 +361,7 @@ fn the_slot() {
     "#
     );
     let survey = Survey { slot: None, ..healthy() };
-    let gone = postgres(&config(&[]), &info(), &survey, Some(Lsn::new(0x3_9A00_0060)));
+    let gone = postgres(&Wanted::new(&config(&[]), &info()), &survey, Some(Lsn::new(0x3_9A00_0060)));
     insta::assert_snapshot!(gone[0], @r#"
     slot "outbox_relay" is gone: somebody has dropped it. It was confirmed up to 3/9A000060 when it was seen last
 
@@ -422,7 +423,7 @@ fn several_findings_are_a_list_and_warnings_stay_out_of_it() {
         hint: as a superuser: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL (a managed service has it as a parameter, such as rds.logical_replication = 1)
 
       stop: publication "outbox_relay" does not exist in database "shop"
-        hint: as the table's owner: CREATE PUBLICATION "outbox_relay" FOR TABLE "public"."outbox" WITH (publish = 'insert', publish_via_partition_root = true)
+        hint: as the table's owner: CREATE PUBLICATION outbox_relay FOR TABLE public.outbox WITH (publish = 'insert', publish_via_partition_root = true)
     "#);
     assert_eq!((refused.hint(), refused.disposition()), (None, Disposition::Stop));
     insta::assert_snapshot!(refused.line(), @r#"wal_level = replica, expected logical; publication "outbox_relay" does not exist in database "shop""#);

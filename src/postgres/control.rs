@@ -4,6 +4,7 @@
 //! one exception: the slot's `confirmed_flush_lsn`, read while the session owns the slot, is what it has confirmed
 //! already.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,16 @@ pub struct OpenTransaction {
     pub pid: i32,
     /// How long it has been open; `None` where the role may not see it.
     pub age: Option<Duration>,
+}
+
+/// `pid 4711 (open for 12 s)`.
+impl fmt::Display for OpenTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.age {
+            Some(age) => write!(f, "pid {} (open for {} s)", self.pid, age.as_secs()),
+            None => write!(f, "pid {}", self.pid),
+        }
+    }
 }
 
 impl Control {
@@ -189,11 +200,15 @@ impl Catalog {
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
-    pub(super) async fn batch(&self, action: &'static str, sql: &str) -> Result<(), Error> {
+    /// Runs `sql`, which may be several statements: they are one transaction.
+    ///
+    /// # Errors
+    /// If one of them fails.
+    pub(crate) async fn execute(&self, action: &'static str, sql: &str) -> Result<(), Error> {
         self.0.batch_execute(sql).await.map_err(wrong(action))
     }
 
-    pub(super) async fn query(
+    pub(crate) async fn query(
         &self,
         action: &'static str,
         sql: &str,
@@ -203,7 +218,7 @@ impl Catalog {
     }
 }
 
-pub(super) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
+pub(crate) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |error| Error::from_control(action, error)
 }
 

@@ -3,6 +3,7 @@
 
 use super::control::{Catalog, wrong};
 use super::error::Error;
+use super::sql::{self, identifier};
 use super::survey::Outbox;
 
 /// What was seen.
@@ -31,10 +32,10 @@ impl Catalog {
     /// If the connection is gone.
     pub async fn rows(&self, outbox: &Outbox, columns: &[String], payload: &str) -> Result<Rows, Error> {
         const ACTION: &str = "look at the outbox table's rows";
-        let table = format!("{}.{}", quoted(&outbox.table.name.schema), quoted(&outbox.table.name.name));
+        let table = sql::table(&outbox.table.name);
         let bytea = outbox.columns.iter().any(|column| column.name == payload && column.base_type == BYTEA);
-        let payload = format!("{}{}", quoted(payload), if bytea { "" } else { "::text" });
-        let texts: Vec<_> = columns.iter().map(|column| format!("{}::text", quoted(column))).collect();
+        let payload = format!("{}{}", identifier(payload), if bytea { "" } else { "::text" });
+        let texts: Vec<_> = columns.iter().map(|column| format!("{}::text", identifier(column))).collect();
         let values =
             format!("SELECT DISTINCT ARRAY[{}]::text[] FROM {table} LIMIT {MOST_VALUES}", texts.join(", "));
         let largest = format!("SELECT max(octet_length({payload}))::int8 FROM {table}");
@@ -54,7 +55,7 @@ impl Catalog {
     /// The rows of a query; nothing if the server refuses it.
     async fn within_limits(&self, sql: &str) -> Result<Option<Vec<tokio_postgres::Row>>, Error> {
         const ACTION: &str = "look at the outbox table's rows";
-        self.batch(ACTION, LIMIT).await?;
+        self.execute(ACTION, LIMIT).await?;
         let rows = match self.query(ACTION, sql, &[]).await {
             Ok(rows) => Some(rows),
             Err(Error::Server { error, .. }) => {
@@ -63,11 +64,7 @@ impl Catalog {
             }
             Err(error) => return Err(error),
         };
-        self.batch(ACTION, "ROLLBACK").await?;
+        self.execute(ACTION, "ROLLBACK").await?;
         Ok(rows)
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -217,7 +217,11 @@ impl Catalog {
         role().map_err(wrong(ACTION))
     }
 
-    async fn outbox(&self, name: &TableName) -> Result<Option<Outbox>, Error> {
+    /// The table `name`, or something of that name; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn outbox(&self, name: &TableName) -> Result<Option<Outbox>, Error> {
         const ACTION: &str = "look at the outbox table";
         // A partitioned table has no rows of its own; a plain one is no partition tree.
         let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT'), \

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::outlet::Outlet;
 use crate::config::Config;
-use crate::findings::{self, Finding, Findings, SLOT_IN_USE};
+use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
@@ -108,7 +108,7 @@ pub(super) async fn start(
 impl Known {
     /// Whether a session may start, or (`true`) must wait until nobody uses the slot. Warnings are given once.
     fn accepts(&mut self, config: &Config, info: &ConnInfo, survey: &Survey) -> Result<bool, Error> {
-        let mut found = findings::postgres(config, info, survey, self.confirmed);
+        let mut found = findings::postgres(&Wanted::new(config, info), survey, self.confirmed);
         let before = found.len();
         found.retain(|finding| finding.id != SLOT_IN_USE);
         let in_use = found.len() < before;
@@ -179,11 +179,8 @@ async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str)
             () = tokio::time::sleep(patience) => {
                 patience = REMINDER;
                 let open = catalog.open_transactions().await?;
-                let open = open.iter().map(|transaction| match transaction.age {
-                    Some(age) => format!("pid {} (open for {} s)", transaction.pid, age.as_secs()),
-                    None => format!("pid {}", transaction.pid),
-                });
-                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.collect::<Vec<_>>().join(", "));
+                let open: Vec<_> = open.iter().map(ToString::to_string).collect();
+                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.join(", "));
             }
         }
     };

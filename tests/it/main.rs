@@ -21,6 +21,8 @@ mod refusals;
 mod rejected;
 mod routing;
 mod servers;
+mod setup;
+mod setup_waits;
 mod tables;
 mod values;
 mod waiting;

@@ -32,7 +32,7 @@ fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// `pg_ctl stop -m fast`, which the jar's user alone may do: SIGINT. Starts it again when `meanwhile` is over.
-    async fn restart(&mut self, meanwhile: impl AsyncFnOnce()) {
+    pub(crate) async fn restart(&mut self, meanwhile: impl AsyncFnOnce()) {
         let process = format!("/proc/{}", self.postmaster);
         let line = std::fs::read(format!("{process}/cmdline")).unwrap();
         let line = String::from_utf8(line).unwrap();

@@ -28,17 +28,17 @@ async fn what_is_missing_or_not_as_needed_at_the_start_is_named_with_what_to_do(
         (
             vec!["postgres.publication=nothing"],
             format!("publication \"nothing\" does not exist in database \"{database}\""),
-            "CREATE PUBLICATION \"nothing\" FOR TABLE \"public\".\"outbox\" WITH (publish = 'insert', publish_via_partition_root = true)",
+            "CREATE PUBLICATION nothing FOR TABLE public.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
         ),
         (
             vec!["postgres.publication=updates"],
             "publication \"updates\" does not publish INSERTs".to_owned(),
-            "ALTER PUBLICATION \"updates\" SET (publish = 'insert')",
+            "ALTER PUBLICATION updates SET (publish = 'insert')",
         ),
         (
             vec!["postgres.publication=other"],
             "publication \"other\" does not publish table \"public.outbox\"".to_owned(),
-            "ALTER PUBLICATION \"other\" ADD TABLE \"public\".\"outbox\"",
+            "ALTER PUBLICATION other ADD TABLE public.outbox",
         ),
         (
             vec!["postgres.create_slot=false"],
@@ -99,7 +99,7 @@ async fn a_login_that_is_refused_ends_the_relay_and_shows_no_password() {
     let log = outbox.relay(&[&url(&role, database)]).refuses().await;
     assert!(
         log.contains("42501")
-            && last_words(&log).contains(&format!("hint: as a superuser: ALTER ROLE \"{role}\" REPLICATION")),
+            && last_words(&log).contains(&format!("hint: as a superuser: ALTER ROLE {role} REPLICATION")),
         "{log}"
     );
     outbox.sql(&format!("DROP ROLE {role}")).await;
@@ -152,20 +152,20 @@ async fn a_publication_that_changes_while_streaming_ends_the_relay() {
         changed_while_streaming(
             "ALTER PUBLICATION outbox_relay DROP TABLE outbox",
             false,
-            "ALTER PUBLICATION \"outbox_relay\" ADD TABLE \"public\".\"outbox\"",
+            "ALTER PUBLICATION outbox_relay ADD TABLE public.outbox",
         ),
         changed_while_streaming(
             "ALTER PUBLICATION outbox_relay SET (publish = 'update, delete')",
             false,
-            "ALTER PUBLICATION \"outbox_relay\" SET (publish = 'insert')",
+            "ALTER PUBLICATION outbox_relay SET (publish = 'insert')",
         ),
         changed_while_streaming(
             "DROP PUBLICATION outbox_relay",
             false,
-            "CREATE PUBLICATION \"outbox_relay\" FOR TABLE \"public\".\"outbox\"",
+            "CREATE PUBLICATION outbox_relay FOR TABLE public.outbox",
         ),
         changed_while_streaming("DROP PUBLICATION outbox_relay", true, "publication"),
-        changed_while_streaming("DROP TABLE outbox", false, "ADD TABLE \"public\".\"outbox\""),
+        changed_while_streaming("DROP TABLE outbox", false, "ADD TABLE public.outbox"),
     );
 }
 

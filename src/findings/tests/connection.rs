@@ -76,7 +76,7 @@ fn a_login_that_is_refused_is_mended_by_somebody() {
     insta::assert_snapshot!(login(&server("28000", "no pg_hba.conf entry for host \"10.0.0.7\", user \"outbox_relay\", database \"shop\", no encryption")), @r#"
     stop login_refused: connect to db:5432: FATAL 28000: no pg_hba.conf entry for host "10.0.0.7", user "outbox_relay", database "shop", no encryption
 
-    hint: let role "outbox_relay" into database "shop" by a line in pg_hba.conf (no replication line is needed); a role that is not there: outbox-relay setup; one that may not log in: ALTER ROLE "outbox_relay" LOGIN
+    hint: let role outbox_relay into database shop by a line in pg_hba.conf (no replication line is needed); a role that is not there: outbox-relay setup; one that may not log in: ALTER ROLE outbox_relay LOGIN
     "#);
     insta::assert_snapshot!(login(&server("3D000", "database \"shop\" does not exist")), @r#"
     stop database_missing: connect to db:5432: FATAL 3D000: database "shop" does not exist
@@ -86,7 +86,7 @@ fn a_login_that_is_refused_is_mended_by_somebody() {
     insta::assert_snapshot!(login(&server("42501", "permission denied for database \"shop\"")), @r#"
     stop privilege_missing: connect to db:5432: FATAL 42501: permission denied for database "shop"
 
-    hint: the relay's role needs LOGIN, REPLICATION and, on the database, CONNECT: as a superuser, ALTER ROLE "outbox_relay" LOGIN REPLICATION; GRANT CONNECT ON DATABASE "shop" TO "outbox_relay"
+    hint: the relay's role needs LOGIN, REPLICATION and, on the database, CONNECT: as a superuser, ALTER ROLE outbox_relay LOGIN REPLICATION; GRANT CONNECT ON DATABASE shop TO outbox_relay
     "#);
     let gss =
         Error::UnsupportedAuthentication { user: "outbox_relay".to_owned(), method: "GSSAPI".to_owned() };
@@ -132,7 +132,7 @@ fn a_replication_connection_needs_a_right_and_a_walsender() {
     insta::assert_snapshot!(replication(&server("42501", "permission denied to start WAL sender")), @r#"
     stop replication_missing: role "outbox_relay" may not replicate: connect to db:5432: FATAL 42501: permission denied to start WAL sender
 
-    hint: as a superuser: ALTER ROLE "outbox_relay" REPLICATION; on Amazon RDS: GRANT rds_replication TO "outbox_relay"
+    hint: as a superuser: ALTER ROLE outbox_relay REPLICATION; on Amazon RDS: GRANT rds_replication TO outbox_relay
     "#);
     insta::assert_snapshot!(replication(&server("53300", "number of requested standby connections exceeds \"max_wal_senders\" (currently 2)")), @r#"
     wait no_free_walsender: connect to db:5432: FATAL 53300: number of requested standby connections exceeds "max_wal_senders" (currently 2)

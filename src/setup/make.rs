@@ -1,0 +1,221 @@
+//! Makes one thing after the other, each in a transaction of its own, and looks at all of them.
+
+use std::time::Duration;
+
+use super::judge;
+use super::look::{self, Session};
+use super::report::{Kind, Part, Report, State};
+use super::rows;
+use super::script::{self, Objects};
+use crate::findings::{self, Finding, Level, Wanted};
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::control::{Catalog, Control};
+use crate::postgres::error::Error;
+use crate::postgres::sql::{self, identifier};
+use crate::postgres::survey::Survey;
+
+/// How long making a slot may take before the transactions it waits for are told, and then how often.
+const SLOT_PATIENCE: Duration = Duration::from_secs(3);
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// Makes what is missing on `server`, as its user. What takes long is told to `progress`.
+///
+/// # Errors
+/// If the server cannot be reached, or the connection breaks. What the server refuses is in the report.
+pub async fn make(
+    server: &ConnInfo,
+    objects: &Objects,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, Error> {
+    let (control, server) = Control::connect(server).await?;
+    let catalog = control.catalog();
+    // Limits of the role or the database must not cut what waits, nor notices of the server get lost in logs.
+    let pinned = "SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off";
+    catalog.execute("prepare the session", pinned).await?;
+    let session = look::session(&catalog).await?;
+    let host = server.hosts.first().map(ToString::to_string).unwrap_or_default();
+    let mut report = Report {
+        database: session.database.clone(),
+        host,
+        user: session.user.clone(),
+        parts: Vec::new(),
+        rows_not_sent: None,
+        remaining: Vec::new(),
+        problems: Vec::new(),
+    };
+    if let Some(problem) = judge::standby(&session) {
+        report.problems.push(problem);
+        return Ok(report);
+    }
+    let application_name = server.application_name.clone();
+    let mut work = Work { catalog, session, application_name, objects, report };
+    work.tables().await?;
+    work.role().await?;
+    let publication_is_new = work.publication().await?;
+    work.slot(&server, publication_is_new, progress).await?;
+    let found = work.find().await?.1;
+    work.report.problems.extend(judge::remains(found));
+    Ok(work.report)
+}
+
+struct Work<'a> {
+    catalog: Catalog,
+    session: Session,
+    application_name: String,
+    objects: &'a Objects,
+    report: Report,
+}
+
+impl Work<'_> {
+    async fn tables(&mut self) -> Result<(), Error> {
+        for name in &self.objects.outbox.tables {
+            let shown = sql::table(name);
+            let before = self.catalog.outbox(name).await?.is_some();
+            if !before {
+                self.run(Kind::Table, &shown, &script::table(self.objects, name)).await?;
+            }
+            let after = self.catalog.outbox(name).await?.is_some();
+            self.say(Kind::Table, &shown, before, after);
+        }
+        Ok(())
+    }
+
+    async fn role(&mut self) -> Result<(), Error> {
+        let shown = identifier(&self.objects.role);
+        let before = look::role(&self.catalog, &self.objects.role).await?;
+        // The part also grants CONNECT, should that be missing alone.
+        if before.is_none_or(|role| !role.connect) {
+            self.run(Kind::Role, &shown, &script::role(self.objects)).await?;
+        }
+        let after = look::role(&self.catalog, &self.objects.role).await?;
+        self.say(Kind::Role, &shown, before.is_some(), after.is_some());
+        if let Some(role) = after {
+            self.report.problems.extend(judge::role(self.objects, &self.session, &role));
+        }
+        let password = look::password(&self.catalog, &self.objects.role).await?;
+        let made = before.is_none() && after.is_some();
+        if password == Some(false) && self.session.user != self.objects.role || password.is_none() && made {
+            self.report.remaining.push(format!(
+                "role {shown} has no password. If pg_hba.conf asks for one: \\password {shown}  in psql"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it was made now.
+    async fn publication(&mut self) -> Result<bool, Error> {
+        let shown = identifier(&self.objects.publication);
+        let (survey, _) = self.find().await?;
+        let before = survey.publication.is_some();
+        // Without its tables it cannot be made, and that they are missing has been told.
+        if !before && survey.tables.iter().all(|(_, table)| table.is_some()) {
+            self.run(Kind::Publication, &shown, &script::publication(self.objects)).await?;
+        }
+        let after = self.find().await?.0.publication.is_some();
+        self.say(Kind::Publication, &shown, before, after);
+        Ok(!before && after)
+    }
+
+    async fn slot(
+        &mut self,
+        server: &ConnInfo,
+        publication_is_new: bool,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let name = &self.objects.slot;
+        let (survey, found) = self.find().await?;
+        let before = survey.slot.is_some();
+        if before && publication_is_new {
+            self.report.problems.push(judge::older_slot(self.objects));
+        }
+        if !before {
+            let tables =
+                survey.tables.iter().filter_map(|(name, table)| table.as_ref().map(|table| (name, table)));
+            let there: Vec<_> = tables
+                .filter(|(_, table)| table.kind.unfit().is_none())
+                .map(|(name, _)| name.clone())
+                .collect();
+            self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
+            // With anything else amiss it could not be made, or would be of no use: older than its publication.
+            if found.iter().all(|finding| finding.level == Level::Warn) {
+                let made = make_slot(&self.catalog, server, &script::slot(self.objects), progress).await;
+                self.refused(Kind::Slot, name, made)?;
+            }
+        }
+        let after = self.catalog.slot(name).await?.is_some();
+        self.say(Kind::Slot, name, before, after);
+        Ok(())
+    }
+
+    /// What is there, and what the relay would find.
+    async fn find(&self) -> Result<(Survey, Vec<Finding>), Error> {
+        let Objects { outbox, publication, slot, .. } = self.objects;
+        let survey = self.catalog.survey(&outbox.tables, publication, slot).await?;
+        let wanted = Wanted {
+            outbox,
+            publication,
+            slot,
+            create_slot: true,
+            database: &self.session.database,
+            application_name: &self.application_name,
+        };
+        let found = findings::postgres(&wanted, &survey, None);
+        Ok((survey, found))
+    }
+
+    async fn run(&mut self, kind: Kind, name: &str, statement: &str) -> Result<(), Error> {
+        let result = self.catalog.execute("run the SQL of setup", statement).await;
+        self.refused(kind, name, result)
+    }
+
+    /// Takes down what the server refused; a broken connection ends the work.
+    fn refused(&mut self, kind: Kind, name: &str, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(error) if error.server().is_some() => {
+                let problem = judge::refused(kind, name, &error, &self.session, self.objects);
+                self.report.problems.push(problem);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn say(&mut self, kind: Kind, name: &str, before: bool, after: bool) {
+        let state = match (before, after) {
+            (true, _) => State::Exists,
+            (false, true) => State::Created,
+            (false, false) => State::Missing,
+        };
+        self.report.parts.push(Part { kind, name: name.to_owned(), state });
+    }
+}
+
+/// Makes the slot. The server waits for every transaction that is writing now; who keeps it waiting is told.
+async fn make_slot(
+    catalog: &Catalog,
+    server: &ConnInfo,
+    statement: &str,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    let made = catalog.execute("make the replication slot", statement);
+    tokio::pin!(made);
+    let mut patience = SLOT_PATIENCE;
+    loop {
+        tokio::select! {
+            made = &mut made => return made,
+            () = tokio::time::sleep(patience) => {
+                patience = REMINDER;
+                // This connection is busy with the slot. Should another one be refused, the wait goes on in silence.
+                if let Ok(open) = open_transactions(server).await && !open.is_empty() {
+                    progress(&format!("making the slot waits for open transactions: {}", open.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+async fn open_transactions(server: &ConnInfo) -> Result<Vec<String>, Error> {
+    let (control, _) = Control::connect(server).await?;
+    let open = control.catalog().open_transactions().await?;
+    Ok(open.iter().map(ToString::to_string).collect())
+}

@@ -1,0 +1,265 @@
+//! The SQL that makes what the relay needs: the files of `sql/`, with the configured names in the place of theirs.
+//!
+//! With default names it is those files, byte for byte. Each part must run in a transaction of its own, in this order.
+
+use super::table;
+use crate::outbox::{Spec, TableName};
+use crate::postgres::sql::{identifier, literal};
+
+/// What is to be there, by name.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    /// The outbox tables and their columns.
+    pub outbox: Spec,
+    /// The role that the relay logs in as.
+    pub role: String,
+    /// The publication.
+    pub publication: String,
+    /// The slot: lower-case letters, digits and underscores, as PostgreSQL demands.
+    pub slot: String,
+}
+
+/// The role's name where postgres.url does not give one.
+pub const DEFAULT_ROLE: &str = "outbox_relay";
+
+const ROLE: &str = include_str!("../../sql/02_role.sql");
+const PUBLICATION: &str = include_str!("../../sql/03_publication.sql");
+const SLOT: &str = include_str!("../../sql/04_slot.sql");
+
+/// All parts, as `cat sql/*.sql` puts them together.
+#[must_use]
+pub fn whole(objects: &Objects) -> String {
+    let tables: Vec<_> = objects.outbox.tables.iter().map(|name| table(objects, name)).collect();
+    [table::head().to_owned(), tables.join("\n"), role(objects), publication(objects), slot(objects)].concat()
+}
+
+/// Makes one table.
+pub(super) fn table(objects: &Objects, name: &TableName) -> String {
+    table::statement(name, &objects.outbox)
+}
+
+/// Makes the role, and lets it connect.
+pub(super) fn role(objects: &Objects) -> String {
+    let name = identifier(&objects.role);
+    // A text for format(): of its own, `%` and the quote mean something.
+    let in_format = name.replace('\'', "''").replace('%', "%%");
+    fill(
+        ROLE,
+        &[
+            ("\\password outbox_relay", format!("\\password {}", table::one_line(&name))),
+            ("rolname = 'outbox_relay'", format!("rolname = {}", literal(&objects.role))),
+            ("CREATE ROLE outbox_relay", format!("CREATE ROLE {name}")),
+            ("rds_replication TO outbox_relay", format!("rds_replication TO {name}")),
+            ("%I TO outbox_relay", format!("%I TO {in_format}")),
+        ],
+    )
+}
+
+/// Makes the publication.
+pub(super) fn publication(objects: &Objects) -> String {
+    let tables: Vec<_> = objects.outbox.tables.iter().map(crate::postgres::sql::table).collect();
+    fill(
+        PUBLICATION,
+        &[
+            ("pubname = 'outbox_relay'", format!("pubname = {}", literal(&objects.publication))),
+            (
+                "CREATE PUBLICATION outbox_relay FOR TABLE public.outbox",
+                format!(
+                    "CREATE PUBLICATION {} FOR TABLE {}",
+                    identifier(&objects.publication),
+                    tables.join(", ")
+                ),
+            ),
+        ],
+    )
+}
+
+/// Makes the slot.
+pub(super) fn slot(objects: &Objects) -> String {
+    // The name of a slot needs no quoting anywhere.
+    fill(SLOT, &[("outbox_relay", objects.slot.clone())])
+}
+
+/// `file` with each of the texts replaced. What has been put in is not looked at again.
+fn fill(file: &str, replacements: &[(&str, String)]) -> String {
+    let tag = tag(replacements);
+    let tag = [("DO $$", format!("DO {tag}")), ("\n$$;", format!("\n{tag};"))];
+    let replacements: Vec<_> = replacements.iter().chain(&tag).collect();
+    let mut filled = String::new();
+    let mut rest = file;
+    while let Some(c) = rest.chars().next() {
+        let found = replacements.iter().find_map(|(text, by)| Some((rest.strip_prefix(text)?, by)));
+        match found {
+            Some((after, by)) => {
+                filled.push_str(by);
+                rest = after;
+            }
+            None => {
+                filled.push(c);
+                rest = rest.get(c.len_utf8()..).unwrap_or_default();
+            }
+        }
+    }
+    filled
+}
+
+/// The quotes around a block: `$$`, unless a name has that in it.
+fn tag(replacements: &[(&str, String)]) -> String {
+    let mut tag = "$$".to_owned();
+    while replacements.iter().any(|(_, by)| by.contains(&tag)) {
+        tag.insert(1, 'q');
+    }
+    tag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{Columns, Route, Template, Zone};
+
+    fn template(text: &str) -> Template {
+        Template::parse(text).unwrap()
+    }
+
+    fn default() -> Objects {
+        Objects {
+            outbox: Spec {
+                tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
+                columns: Columns {
+                    id: "id".to_owned(),
+                    aggregate_type: "aggregate_type".to_owned(),
+                    aggregate_id: "aggregate_id".to_owned(),
+                    event_type: Some("event_type".to_owned()),
+                    payload: "payload".to_owned(),
+                    timestamp: None,
+                    timestamp_zone: Zone::utc(),
+                },
+                headers: vec![("event_type".to_owned(), template("{event_type}"))],
+                route: Route {
+                    topic: template("outbox.event.{aggregate_type}"),
+                    key: template("{aggregate_id}"),
+                    partition: None,
+                },
+            },
+            role: "outbox_relay".to_owned(),
+            publication: "outbox_relay".to_owned(),
+            slot: "outbox_relay".to_owned(),
+        }
+    }
+
+    #[test]
+    fn with_default_names_it_is_the_files() {
+        let files = [table::FILE, ROLE, PUBLICATION, SLOT].concat();
+        assert_eq!(whole(&default()), files);
+    }
+
+    fn odd() -> Objects {
+        let mut objects = default();
+        let spec = &mut objects.outbox;
+        spec.tables = vec![
+            TableName { schema: "Sales".to_owned(), name: "out\"box".to_owned() },
+            TableName { schema: "public".to_owned(), name: "events".to_owned() },
+        ];
+        spec.columns.id = "Event Id".to_owned();
+        spec.columns.event_type = None;
+        spec.columns.payload = "order".to_owned();
+        spec.columns.timestamp = Some("created_at".to_owned());
+        spec.headers = vec![("tenant".to_owned(), template("{tenant}/{aggregate_type}"))];
+        spec.route.topic = template("shop.{aggregate_type}.{region}");
+        spec.route.key = template("{tenant}");
+        spec.route.partition = Some("shard".to_owned());
+        objects.role = "the 'relay' $$ 100%\nDROP".to_owned();
+        objects.publication = "Pub's".to_owned();
+        objects.slot = "1shop".to_owned();
+        objects
+    }
+
+    #[test]
+    fn other_names_are_quoted_where_they_stand() {
+        let objects = odd();
+        insta::assert_snapshot!(table(&objects, &objects.outbox.tables[0]), @r#"
+        CREATE TABLE IF NOT EXISTS "Sales"."out""box" (
+            "Event Id"     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),  -- the event id: Kafka header "id"
+            aggregate_type text        NOT NULL,                -- names the topic: "shop.<aggregate_type>.<region>"
+            aggregate_id   text        NOT NULL,                -- the id of the thing that the event is about
+            "order"        jsonb,                               -- the Kafka value; NULL is a tombstone
+            created_at     timestamptz NOT NULL DEFAULT now(),  -- the record's timestamp
+            shard          integer     NOT NULL,                -- the number of the topic's partition
+            region         text,                                -- for route.topic = "shop.{aggregate_type}.{region}"
+            tenant         text                                 -- for route.key = "{tenant}"
+        );
+        "#);
+        let block = |text: String| text.split_once("DO ").unwrap().1.to_owned();
+        insta::assert_snapshot!(block(role(&objects)), @r#"
+        $q$
+        BEGIN
+            -- CREATE ROLE has no IF NOT EXISTS. A role that exists is left as it is.
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'the ''relay'' $$ 100%
+        DROP') THEN
+                IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_replication') THEN
+                    -- Amazon RDS and Aurora: nobody there can have REPLICATION; this membership stands for it.
+                    CREATE ROLE "the 'relay' $$ 100%
+        DROP" LOGIN;
+                    GRANT rds_replication TO "the 'relay' $$ 100%
+        DROP";
+                ELSE
+                    CREATE ROLE "the 'relay' $$ 100%
+        DROP" LOGIN REPLICATION;
+                END IF;
+            END IF;
+
+            -- Usually PUBLIC may connect anyway; this keeps the relay working where that was revoked.
+            EXECUTE format('GRANT CONNECT ON DATABASE %I TO "the ''relay'' $$ 100%%
+        DROP"', current_database());
+        END
+        $q$;
+        "#);
+        insta::assert_snapshot!(block(publication(&objects)), @r#"
+        $$
+        BEGIN
+            -- CREATE PUBLICATION has no IF NOT EXISTS. A publication that exists is left as it is.
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'Pub''s') THEN
+                -- insert: the UPDATEs and DELETEs that clean the table up are never sent.
+                -- publish_via_partition_root: should the outbox be partitioned, rows arrive under the name of the outbox and
+                -- not under that of each partition. For a plain table it changes nothing.
+                CREATE PUBLICATION "Pub's" FOR TABLE "Sales"."out""box", public.events
+                    WITH (publish = 'insert', publish_via_partition_root = true);
+            END IF;
+        END
+        $$;
+        "#);
+        insta::assert_snapshot!(block(slot(&objects)), @r#"
+        $$
+        DECLARE
+            existing record;
+        BEGIN
+            SELECT slot_name, plugin, database INTO existing
+            FROM pg_catalog.pg_replication_slots WHERE slot_name = '1shop';
+
+            IF found THEN
+                -- Slots have one namespace for the whole server: one of this name may serve another database.
+                IF existing.plugin IS DISTINCT FROM 'pgoutput' OR existing.database IS DISTINCT FROM current_database() THEN
+                    RAISE EXCEPTION 'slot "1shop" exists, with plugin % in database %, expected pgoutput in %',
+                        coalesce(existing.plugin, '(none)'), coalesce(existing.database, '(none)'), current_database();
+                END IF;
+            ELSIF current_setting('server_version_num')::int >= 170000 THEN
+                -- failover: standbys that synchronise slots keep a copy, so the relay can go on after a promotion.
+                PERFORM pg_catalog.pg_create_logical_replication_slot('1shop', 'pgoutput', failover => true);
+            ELSE
+                PERFORM pg_catalog.pg_create_logical_replication_slot('1shop', 'pgoutput');
+            END IF;
+        END
+        $$;
+        "#);
+    }
+
+    #[test]
+    fn nothing_of_the_default_names_is_left() {
+        let whole = whole(&odd());
+        for name in ["outbox_relay", "public.outbox", "aggregate_id\"", "event_type"] {
+            assert!(!whole.contains(name), "{name}:\n{whole}");
+        }
+        // A comment with a line break in a name would not be a comment any more.
+        assert!(whole.contains("\\password \"the 'relay' $$ 100% DROP\"  in psql"), "{whole}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The SQL of an outbox table: the one of `sql/01_table.sql`, with the configured names.
+//!
+//! The file's column lines are the source. A column that the configuration maps has its name; one that it says is not
+//! there is left out; what it names beyond them (timestamp, partition, placeholders) is added before `created_at`.
+
+use crate::outbox::{Spec, TableName, Template};
+use crate::postgres::sql;
+
+pub(super) const FILE: &str = include_str!("../../sql/01_table.sql");
+
+/// Where the file's comments begin.
+const COMMENTS_AT: usize = 56;
+
+/// What the file says before its statement.
+pub(super) fn head() -> &'static str {
+    FILE.split_once(STATEMENT).map_or("", |(head, _)| head)
+}
+
+const STATEMENT: &str = "CREATE TABLE";
+
+/// `CREATE TABLE IF NOT EXISTS …;`, with a line end.
+pub(super) fn statement(table: &TableName, spec: &Spec) -> String {
+    let columns = columns(spec);
+    let last = columns.len().saturating_sub(1);
+    let lines = columns.iter().enumerate().map(|(index, column)| {
+        let comma = if index < last { "," } else { "" };
+        let line = format!("    {:<14} {}{comma}", sql::identifier(&column.name), column.definition);
+        let width = COMMENTS_AT.max(line.chars().count().saturating_add(2));
+        format!("{line:<width$}-- {}\n", one_line(&column.comment))
+    });
+    let lines: String = lines.collect();
+    format!("{STATEMENT} IF NOT EXISTS {} (\n{lines});\n", sql::table(table))
+}
+
+/// A column of the table.
+struct Column {
+    name: String,
+    /// Type and constraints.
+    definition: String,
+    comment: String,
+}
+
+fn columns(spec: &Spec) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    let mut add = |name: &str, definition: &str, comment: String| {
+        // Two keys may name the same column.
+        if columns.iter().all(|column| column.name != name) {
+            columns.push(Column { name: name.to_owned(), definition: definition.to_owned(), comment });
+        }
+    };
+    let mut made_at = None;
+    for Column { name, definition, comment } in of_file() {
+        match name.as_str() {
+            "id" => add(&spec.columns.id, &definition, comment),
+            "aggregate_type" => add(&spec.columns.aggregate_type, &definition, of_topic(spec)),
+            "aggregate_id" => add(&spec.columns.aggregate_id, &definition, of_key(spec, comment)),
+            "event_type" => {
+                let event_type = spec.columns.event_type.iter();
+                event_type.for_each(|name| add(name, &definition, of_header(spec)));
+            }
+            "payload" => add(&spec.columns.payload, &definition, comment),
+            _ => made_at = Some((name, definition, comment)),
+        }
+    }
+    if let Some(timestamp) = &spec.columns.timestamp {
+        add(timestamp, "timestamptz NOT NULL DEFAULT now()", "the record's timestamp".to_owned());
+    }
+    if let Some(partition) = &spec.route.partition {
+        add(partition, "integer     NOT NULL", "the number of the topic's partition".to_owned());
+    }
+    for (key, template) in templates(spec) {
+        for name in template.placeholders() {
+            // What is mapped is there already.
+            add(spec.columns.behind(name).0, "text", format!("for {key} = \"{template}\""));
+        }
+    }
+    if let Some((name, definition, comment)) = made_at {
+        add(&name, &definition, comment);
+    }
+    columns
+}
+
+/// The column lines of the file: name, definition, comment.
+fn of_file() -> impl Iterator<Item = Column> {
+    let lines = FILE.lines().filter_map(|line| line.strip_prefix("    "));
+    lines.filter_map(|line| {
+        let (column, comment) = line.split_once("-- ")?;
+        let (name, definition) = column.trim_end().split_once(' ')?;
+        let definition = definition.trim_start().trim_end_matches(',');
+        Some(Column { name: name.to_owned(), definition: definition.to_owned(), comment: comment.to_owned() })
+    })
+}
+
+fn of_topic(spec: &Spec) -> String {
+    let topic = &spec.route.topic;
+    if topic.placeholders().any(|name| name == "aggregate_type") {
+        format!("names the topic: \"{}\"", topic.to_string().replace('{', "<").replace('}', ">"))
+    } else {
+        "the kind of thing that the event is about".to_owned()
+    }
+}
+
+fn of_key(spec: &Spec, comment: String) -> String {
+    if spec.route.key.placeholders().any(|name| name == "aggregate_id") {
+        comment
+    } else {
+        "the id of the thing that the event is about".to_owned()
+    }
+}
+
+fn of_header(spec: &Spec) -> String {
+    let header = spec.headers.iter().find(|(_, template)| template.to_string() == "{event_type}");
+    header.map_or_else(|| "the kind of event".to_owned(), |(name, _)| format!("Kafka header \"{name}\""))
+}
+
+/// All templates, each with its key.
+fn templates(spec: &Spec) -> impl Iterator<Item = (String, &Template)> {
+    let route = [("route.topic".to_owned(), &spec.route.topic), ("route.key".to_owned(), &spec.route.key)]
+        .into_iter();
+    let headers = spec.headers.iter();
+    route.chain(headers.map(|(name, template)| (format!("outbox.headers.{name}"), template)))
+}
+
+/// Text for a comment, which ends with its line.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
