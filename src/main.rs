@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, log};
+use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
 use outbox_relay::config::{self, Config};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
@@ -43,7 +43,17 @@ fn main() -> ExitCode {
         Command::Check(_) => Err(anyhow::anyhow!("check is not there yet")),
         Command::Setup(_) => Err(anyhow::anyhow!("setup is not there yet")),
         Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
-        Command::Config(_) => Err(anyhow::anyhow!("config is not there yet")),
+        Command::Config(output) => {
+            match config::effective(arguments.config.as_deref(), std::env::vars_os(), &arguments.set) {
+                Ok(settings) => cli::config::print(&settings, &output, &mut std::io::stdout().lock())
+                    .map(|()| ExitCode::SUCCESS)
+                    .context("write to stdout"),
+                Err(problems) => {
+                    print_error(&problems.to_string());
+                    return ExitCode::from(EXIT_CONFIGURATION);
+                }
+            }
+        }
     };
     match result {
         Ok(code) => code,

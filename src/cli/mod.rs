@@ -3,6 +3,7 @@
 //! Arguments go in; what was asked for comes out, or a message of clap's with its exit status (0 for `--help` and
 //! `--version`, 2 for wrong usage). Nothing is read, opened or started here.
 
+pub mod config;
 pub mod log;
 
 use std::ffi::OsString;

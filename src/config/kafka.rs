@@ -97,6 +97,11 @@ pub(super) fn one_name(name: &str) -> &str {
     SYNONYMS.iter().find(|(synonym, _)| *synonym == name).map_or(name, |(_, one)| one)
 }
 
+/// Whether the relay sets the property itself, whatever the user gives.
+pub(super) fn is_fixed(name: &str) -> bool {
+    FIXED.iter().any(|fixed| fixed.name == one_name(name) && fixed.handed_over.is_some())
+}
+
 /// Whether the value of the property must not be shown.
 pub(super) fn is_secret(name: &str) -> bool {
     ["password", "secret", "passphrase", ".pem", "oauthbearer.config", "jaas"]

@@ -7,6 +7,7 @@
 //! The environment is an argument; only the files that are named are read.
 
 mod build;
+mod effective;
 mod environment;
 mod file;
 mod kafka;
@@ -27,6 +28,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
+pub use effective::{Setting, Shown};
 pub use kafka::Properties;
 pub use problem::{Origin, Problem, Problems};
 pub use value::Kind;
@@ -117,6 +119,26 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
 ) -> Result<Config, Problems> {
+    read(file, environment, set).map(|(config, _)| config)
+}
+
+/// Reads the same as [`load`], and gives every value in force with its origin, without secrets.
+///
+/// # Errors
+/// As [`load`].
+pub fn effective(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<Vec<Setting>, Problems> {
+    read(file, environment, set).map(|(_, settings)| settings)
+}
+
+fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<(Config, Vec<Setting>), Problems> {
     let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
     let mut problems = Vec::new();
     let mut layers = Layers::default();
@@ -148,7 +170,10 @@ pub fn load(
     let settings = Settings::read(&layers, &mut problems);
     let variable = |name: &str| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned());
     match build::config(&settings, &variable, &mut problems) {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => {
+            let effective = effective::settings(&layers, &settings, &config.kafka);
+            Ok((config, effective))
+        }
         _ => Err(Problems(problems)),
     }
 }

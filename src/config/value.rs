@@ -158,6 +158,11 @@ impl Raw {
         }
     }
 
+    /// Text as it was written, without quotes.
+    pub(super) fn words(&self) -> Option<&str> {
+        self.text().ok()
+    }
+
     fn text(&self) -> Result<&str, Mistake> {
         match self {
             Self::Word(text) | Self::Text(text) => Ok(text),
