@@ -124,7 +124,10 @@ fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
     });
     let properties = Properties::merge(given);
     match properties.get("bootstrap.servers") {
-        Some("") => problems.push(Problem::new("kafka.bootstrap.servers", "must not be empty")),
+        Some("") => {
+            let given = settings.map("kafka").iter().find(|(name, ..)| one_name(name) == "bootstrap.servers");
+            problems.extend(given.map(|(_, _, entry)| entry.problem(Mistake::new("must not be empty"))));
+        }
         Some(_) => {}
         None => missed("kafka.bootstrap.servers", problems),
     }
