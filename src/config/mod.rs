@@ -29,7 +29,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use effective::{Setting, Shown};
-pub use kafka::Properties;
+pub use kafka::{Properties, fixed_properties};
 pub use problem::{Origin, Problem, Problems};
 pub use value::Kind;
 
