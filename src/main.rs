@@ -12,6 +12,7 @@ use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
 use outbox_relay::postgres::conninfo::{ConnInfo, read_passfile};
 use outbox_relay::status::Status;
+use outbox_relay::systemd::{self, ServiceManager};
 use outbox_relay::{session, supervisor};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -80,13 +81,16 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
         tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
     }
+    let manager = service_manager();
+    manager.ready();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {
             ended = supervisor::run(config, server, &status, &metrics, shutdown) => ended.map_err(anyhow::Error::from),
-            signals = signals(stop) => signals.context("wait for signals"),
+            signals = signals(stop, &manager) => signals.context("wait for signals"),
+            never = manager.follow(&status) => match never {},
         }
     });
     // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
@@ -94,14 +98,29 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
     ended
 }
 
+/// systemd, if it has started the relay with `Type=notify`.
+fn service_manager() -> ServiceManager {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return ServiceManager::default();
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let (period, process) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+    let watchdog = systemd::watchdog(period.as_deref(), process.as_deref(), std::process::id());
+    ServiceManager::at(&socket, watchdog).unwrap_or_else(|error| {
+        tracing::warn!("NOTIFY_SOCKET={}: {error}: systemd is told nothing", socket.display());
+        ServiceManager::default()
+    })
+}
+
 /// The first signal asks for an orderly stop; the second returns, which ends the program at once.
-async fn signals(stop: watch::Sender<bool>) -> std::io::Result<()> {
+async fn signals(stop: watch::Sender<bool>, manager: &ServiceManager) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     for _ in 0..2 {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
+        manager.stopping();
         stop.send_replace(true);
     }
     Ok(())
