@@ -43,3 +43,4 @@ pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod status;
+pub mod systemd;

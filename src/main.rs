@@ -1,4 +1,4 @@
-//! outbox-relay: reads the command line and the configuration, then hands over to the library.
+//! outbox-relay: reads the command line, the environment and the configuration, then hands over to the library.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,92 +6,60 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, check, log};
-use outbox_relay::config::{self, Config};
+use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
+use outbox_relay::config::{self, Config, Problems};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
-use outbox_relay::postgres::conninfo::{ConnInfo, read_passfile};
+use outbox_relay::postgres::conninfo::{ConnInfo, ConnInfoError, read_passfile};
+use outbox_relay::session;
 use outbox_relay::status::Status;
-use outbox_relay::{session, supervisor};
+use outbox_relay::supervisor;
+use outbox_relay::systemd::{self, ServiceManager};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+// The environment is looked at in this file, and nowhere else.
 fn main() -> ExitCode {
     let arguments = match Cli::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(answer) => return print_answer(&answer),
     };
-    // The environment is looked at here, and nowhere else.
-    if let Command::Setup(options) = &arguments.command {
-        // It needs less of the configuration.
-        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-        let done = cli::setup::run(&arguments, options, std::env::vars_os(), &mut out, &mut err);
-        return done.map_or(ExitCode::FAILURE, ExitCode::from);
-    }
-    let config = match config::load(arguments.config.as_deref(), std::env::vars_os(), &arguments.set) {
-        Ok(config) => config,
-        Err(problems) => {
-            print_error(&problems.to_string());
-            return ExitCode::from(EXIT_CONFIGURATION);
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr());
+    let ended = match &arguments.command {
+        Command::Run => load(&arguments).and_then(|(config, server)| run(&config, &server)),
+        Command::Check(output) => load(&arguments).and_then(|(config, server)| {
+            let runtime = runtime()?;
+            let findings = runtime.block_on(cli::check::look(&config, &server));
+            runtime.shutdown_background();
+            Ok(cli::check::print(&findings, output, &mut out)?)
+        }),
+        Command::Setup(options) => {
+            cli::setup::run(&arguments, options, std::env::vars_os(), &mut out, &mut err)
+                .map_err(anyhow::Error::from)
+        }
+        Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
+        Command::Config(output) => {
+            config::effective(arguments.config.as_deref(), std::env::vars_os(), &arguments.set)
+                .map_err(anyhow::Error::from)
+                .and_then(|settings| Ok(cli::config::print(&settings, output, &mut out)?))
         }
     };
+    ended.map_or_else(|error| print_error(&error), ExitCode::from)
+}
+
+/// The configuration, and the server that it names.
+fn load(arguments: &Cli) -> anyhow::Result<(Config, ConnInfo)> {
+    let config = config::load(arguments.config.as_deref(), std::env::vars_os(), &arguments.set)?;
     let environment = |name: &str| std::env::var(name).ok();
     // The configuration has been checked without the password file; a bad one changes nothing but the password.
-    let server = match ConnInfo::parse(config.postgres.url.reveal(), &environment, &read_passfile) {
-        Ok(server) => server,
-        Err(problem) => {
-            print_error(&format!("postgres.url: {problem}\n"));
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
-    };
-    let result = match arguments.command {
-        Command::Run => run(&config, &server).map(|()| ExitCode::SUCCESS),
-        Command::Check(output) => check(&config, &server, output.json),
-        Command::Setup(_) => Ok(ExitCode::SUCCESS), // has gone its own way above
-        Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
-        Command::Config(_) => Err(anyhow::anyhow!("config is not there yet")),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            let hint = error.downcast_ref::<session::Error>().and_then(|error| error.hint(&server));
-            print_error(&format!(
-                "{error:#}\n{}",
-                hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default()
-            ));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prints what keeps the relay from working.
-fn check(config: &Config, server: &ConnInfo, json: bool) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
-    let findings = runtime.block_on(check::look(config, server));
-    runtime.shutdown_background();
-    let mut out = std::io::stdout().lock();
-    let written =
-        if json { check::write_json(&findings, &mut out) } else { check::write_text(&findings, &mut out) };
-    result_written(written)?;
-    Ok(if check::is_ok(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
-}
-
-/// A reader that has seen enough, such as `head`, is no error.
-fn result_written(written: std::io::Result<()>) -> anyhow::Result<()> {
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("write the result")
-        }
-        _ => Ok(()),
-    }
+    let server = ConnInfo::parse(config.postgres.url.reveal(), &environment, &read_passfile)
+        .context("postgres.url")?;
+    Ok((config, server))
 }
 
 /// Relays until told to stop.
-fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
+fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
     log::start(config.log).context("start logging")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outbox-relay starts");
     let status = Arc::new(Status::new(Instant::now()));
@@ -102,27 +70,51 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
         tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
     }
+    let manager = service_manager();
+    manager.ready();
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {
-            ended = supervisor::run(config, server, &status, &metrics, shutdown) => ended.map_err(anyhow::Error::from),
-            signals = signals(stop) => signals.context("wait for signals"),
+            ended = supervisor::run(config, server, &status, &metrics, shutdown) => {
+                ended.map_err(|error| with_hint(error, server))
+            }
+            signals = signals(stop, &manager) => signals.context("wait for signals"),
+            never = manager.follow(&status) => match never {},
         }
     });
     // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
     runtime.shutdown_background();
-    ended
+    ended.map(|()| 0)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+/// systemd, if it has started the relay with `Type=notify`.
+fn service_manager() -> ServiceManager {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return ServiceManager::default();
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let (period, process) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+    let watchdog = systemd::watchdog(period.as_deref(), process.as_deref(), std::process::id());
+    ServiceManager::at(&socket, watchdog).unwrap_or_else(|error| {
+        tracing::warn!("NOTIFY_SOCKET={}: {error}: systemd is told nothing", socket.display());
+        ServiceManager::default()
+    })
 }
 
 /// The first signal asks for an orderly stop; the second returns, which ends the program at once.
-async fn signals(stop: watch::Sender<bool>) -> std::io::Result<()> {
+async fn signals(stop: watch::Sender<bool>, manager: &ServiceManager) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     for _ in 0..2 {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
+        manager.stopping();
         stop.send_replace(true);
     }
     Ok(())
@@ -135,6 +127,16 @@ fn print_answer(answer: &clap::Error) -> ExitCode {
     u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-fn print_error(text: &str) {
-    let _ = write!(std::io::stderr(), "error: {text}");
+fn with_hint(error: session::Error, server: &ConnInfo) -> anyhow::Error {
+    match error.hint(server) {
+        Some(hint) => anyhow::anyhow!("{error}\n\nhint: {hint}"),
+        None => error.into(),
+    }
+}
+
+fn print_error(error: &anyhow::Error) -> ExitCode {
+    let text = format!("{error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", text.trim_end());
+    let configuration = error.is::<Problems>() || error.is::<ConnInfoError>();
+    if configuration { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
 }

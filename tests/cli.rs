@@ -216,3 +216,34 @@ fn setup_refuses_what_cannot_be_meant() {
     ");
     assert_eq!(relay(&["setup", "--print", "--json"], &[]).status.code(), Some(2));
 }
+
+#[test]
+fn config_prints_what_is_in_force_without_secrets_and_refuses_what_run_refuses() {
+    let (folder, path) = file("hunter2-in-a-file\n");
+    let variables = [
+        ("OUTBOX_RELAY_POSTGRES__URL", "postgres://relay:hunter2@db/shop"),
+        ("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", "localhost:1"),
+        ("OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE", path.as_str()),
+    ];
+    let output = relay(&["config", "--json", "--set", "log.level=warn"], &variables);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert!(!stdout(&output).contains("hunter2"));
+    let page: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let told = |path: &str| (page[path]["value"].as_str().unwrap(), page[path]["origin"].as_str().unwrap());
+    assert_eq!(told("postgres.url"), ("postgres://relay:***@db/shop", "OUTBOX_RELAY_POSTGRES__URL"));
+    assert_eq!(told("kafka.sasl.password"), ("(hidden)", "OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE"));
+    assert_eq!(told("log.level"), ("warn", "--set"));
+    assert_eq!(told("http.listen"), ("127.0.0.1:9464", "default"));
+
+    let output = relay(&["config"], &variables);
+    assert!(stdout(&output).contains("\nkafka.sasl.password "), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("hunter2"));
+    drop(folder);
+    for json in [[].as_slice(), &["--json"]] {
+        let output = relay(&[["config"].as_slice(), json].concat(), &variables);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(78), ""));
+        assert!(stderr(&output).starts_with(
+            "error: 1 problem in the configuration\n\n  OUTBOX_RELAY_KAFKA__SASL_PASSWORD_FILE"
+        ));
+    }
+}

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::Output;
 use crate::config::Config;
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::connection::Connection;
@@ -19,9 +20,17 @@ pub async fn look(config: &Config, info: &ConnInfo) -> Vec<Finding> {
     found
 }
 
-/// Whether the relay can work: there may be warnings.
-#[must_use]
-pub fn is_ok(findings: &[Finding]) -> bool {
+/// Writes findings as asked for, and gives the exit status: 0 if nothing but warnings was found, else 1.
+///
+/// # Errors
+/// If `out` cannot be written to. A reader that has seen enough, such as `head`, is none.
+pub fn print(findings: &[Finding], output: &Output, out: &mut impl Write) -> io::Result<u8> {
+    let page = if output.json { json(findings) } else { text(findings) };
+    super::print(out, &page)?;
+    Ok(u8::from(!is_ok(findings)))
+}
+
+fn is_ok(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.level == Level::Warn)
 }
 
@@ -39,14 +48,16 @@ async fn postgres(config: &Config, info: &ConnInfo) -> Result<Vec<Finding>, Erro
     Ok(found)
 }
 
-/// Writes findings for people: each with its hint, then what they amount to.
-///
-/// # Errors
-/// If `out` cannot be written to.
-pub fn write_text(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
-    for Finding { id, level, message, fix } in findings {
-        writeln!(out, "{}: {message} [{id}]\n\nhint: {fix}\n", level.as_str())?;
-    }
+/// For people: each finding with its hint, then what they amount to.
+fn text(findings: &[Finding]) -> String {
+    let one = |Finding { id, level, message, fix }: &Finding| {
+        format!("{}: {message} [{id}]\n\nhint: {fix}\n\n", level.as_str())
+    };
+    let all: String = findings.iter().map(one).collect();
+    format!("{all}{}\n", verdict(findings))
+}
+
+fn verdict(findings: &[Finding]) -> String {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let warnings = match count(Level::Warn) {
         0 => String::new(),
@@ -54,37 +65,24 @@ pub fn write_text(findings: &[Finding], out: &mut impl Write) -> io::Result<()> 
         many => format!(", {many} warnings"),
     };
     match (count(Level::Stop), count(Level::Wait)) {
-        (0, 0) => writeln!(out, "ok: nothing keeps the relay from working{warnings}"),
-        (0, waits) => writeln!(out, "not now: the relay would wait for {waits} of these{warnings}"),
-        (stops, 0) => writeln!(out, "no: somebody must mend {stops} of these{warnings}"),
+        (0, 0) => format!("ok: nothing keeps the relay from working{warnings}"),
+        (0, waits) => format!("not now: the relay would wait for {waits} of these{warnings}"),
+        (stops, 0) => format!("no: somebody must mend {stops} of these{warnings}"),
         (stops, waits) => {
-            writeln!(
-                out,
-                "no: somebody must mend {stops} of these, and the relay would wait for {waits}{warnings}"
-            )
+            format!("no: somebody must mend {stops} of these, and the relay would wait for {waits}{warnings}")
         }
     }
 }
 
-/// Writes findings for programs: `{"ok": …, "findings": […]}`.
-///
-/// # Errors
-/// If `out` cannot be written to.
-pub fn write_json(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
+/// For programs: `{"ok": …, "findings": […]}`.
+fn json(findings: &[Finding]) -> String {
     let each: Vec<_> = findings.iter().map(Finding::json).collect();
-    let all = json!({ "ok": is_ok(findings), "findings": each });
-    writeln!(out, "{all:#}")
+    format!("{:#}\n", json!({ "ok": is_ok(findings), "findings": each }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn text(findings: &[Finding]) -> String {
-        let mut out = Vec::new();
-        write_text(findings, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn the_text_ends_with_what_it_amounts_to() {
@@ -140,10 +138,8 @@ mod tests {
 
     #[test]
     fn json_has_every_part() {
-        let mut out = Vec::new();
         let stop = Finding::stop("wal_level", "wal_level = \"replica\"", "ALTER SYSTEM …");
-        write_json(&[stop], &mut out).unwrap();
-        let parsed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let parsed: serde_json::Value = serde_json::from_str(&json(&[stop])).unwrap();
         assert_eq!(
             parsed,
             json!({ "ok": false, "findings": [

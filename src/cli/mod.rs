@@ -4,10 +4,12 @@
 //! `--version`, 2 for wrong usage). Nothing is read, opened or started here.
 
 pub mod check;
+pub mod config;
 pub mod log;
 pub mod setup;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -135,6 +137,14 @@ impl Cli {
     /// Also for `--help` and `--version`: clap's error knows what to print, where, and the exit status.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments)
+    }
+}
+
+/// Writes a result. A reader that has seen enough, such as `head`, is a normal end.
+fn print(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

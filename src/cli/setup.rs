@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Cli, EXIT_CONFIGURATION, Setup};
+use super::{Cli, EXIT_CONFIGURATION, Setup, print};
 use crate::config::{self, Named};
 use crate::postgres::conninfo::read_passfile;
 use crate::postgres::error::Error;
@@ -94,13 +94,6 @@ fn tell(report: &Report, json: bool, out: &mut dyn Write, err: &mut dyn Write) -
 fn refused(err: &mut dyn Write, problem: &dyn Display) -> io::Result<u8> {
     writeln!(err, "error: {problem}")?;
     Ok(EXIT_CONFIGURATION)
-}
-
-fn print(out: &mut dyn Write, text: &str) -> io::Result<()> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }
 
 /// Whether the server is there and does not let this role in.

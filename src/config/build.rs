@@ -82,7 +82,7 @@ fn outbox(settings: &Settings) -> Option<Spec> {
     };
     Some(Spec {
         tables: settings.tables("outbox.tables")?,
-        headers: headers(settings, columns.event_type.is_some()),
+        headers: headers(settings),
         columns,
         route: Route {
             topic: settings.template("route.topic")?,
@@ -93,17 +93,21 @@ fn outbox(settings: &Settings) -> Option<Spec> {
 }
 
 /// The headers as given. Of the default ones, `{event_type}` is left out where the table has no such column.
-fn headers(settings: &Settings, has_event_type: bool) -> Vec<(String, Template)> {
+fn headers(settings: &Settings) -> Vec<(String, Template)> {
     let entries = settings.map("outbox.headers").iter();
     entries
-        .filter_map(
-            |(name, value, _)| {
-                if let Value::Template(template) = value { Some((name, template)) } else { None }
-            },
-        )
-        .filter(|(_, template)| has_event_type || !uses_event_type(template))
-        .map(|(name, template)| (name.clone(), template.clone()))
+        .filter(|(_, value, _)| is_sent(settings, value))
+        .filter_map(|(name, value, _)| match value {
+            Value::Template(template) => Some((name.clone(), template.clone())),
+            _ => None,
+        })
         .collect()
+}
+
+/// Whether an entry of `outbox.headers` becomes a header.
+pub(super) fn is_sent(settings: &Settings, value: &Value) -> bool {
+    let has_event_type = settings.optional("outbox.columns.event_type") != Some(None);
+    has_event_type || !matches!(value, Value::Template(template) if uses_event_type(template))
 }
 
 fn uses_event_type(template: &Template) -> bool {
@@ -136,7 +140,10 @@ fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
     });
     let properties = Properties::merge(given);
     match properties.get("bootstrap.servers") {
-        Some("") => problems.push(Problem::new("kafka.bootstrap.servers", "must not be empty")),
+        Some("") => {
+            let given = settings.map("kafka").iter().find(|(name, ..)| one_name(name) == "bootstrap.servers");
+            problems.extend(given.map(|(_, _, entry)| entry.problem(Mistake::new("must not be empty"))));
+        }
         Some(_) => {}
         None => missed("kafka.bootstrap.servers", problems),
     }

@@ -92,9 +92,19 @@ const FIXED: &[Fixed] = &[
         why: "foreign code inside the producer could break every promise" },
 ];
 
+/// The properties that cannot be changed: name, value (nothing where none may be given), reason.
+pub fn fixed_properties() -> impl Iterator<Item = (&'static str, Option<&'static str>, &'static str)> {
+    FIXED.iter().map(|fixed| (fixed.name, fixed.same.first().copied(), fixed.why))
+}
+
 /// The name under which a property is kept and spoken of; several have synonyms.
 pub(super) fn one_name(name: &str) -> &str {
     SYNONYMS.iter().find(|(synonym, _)| *synonym == name).map_or(name, |(_, one)| one)
+}
+
+/// Whether the relay sets the property itself, whatever the user gives.
+pub(super) fn is_fixed(name: &str) -> bool {
+    FIXED.iter().any(|fixed| fixed.name == one_name(name) && fixed.handed_over.is_some())
 }
 
 /// Whether the value of the property must not be shown.

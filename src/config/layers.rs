@@ -45,7 +45,9 @@ impl Entry {
     /// named: it may be another secret than was meant.
     pub(super) fn problem(&self, mistake: Mistake) -> Problem {
         if self.is_secret() {
-            let quoted = self.raw.shown().is_some_and(|value| mistake.what.contains(value.trim_matches('"')));
+            let shown = self.raw.shown().unwrap_or_default();
+            let shown = shown.trim_matches('"');
+            let quoted = !shown.is_empty() && mistake.what.contains(shown);
             let what = if quoted {
                 "is not valid; its value may be a secret and is not shown".to_owned()
             } else {

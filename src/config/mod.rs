@@ -7,6 +7,7 @@
 //! The environment is an argument; only the files that are named are read.
 
 mod build;
+mod effective;
 mod environment;
 mod file;
 mod kafka;
@@ -27,7 +28,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-pub use kafka::Properties;
+pub use effective::{Setting, Shown};
+pub use kafka::{Properties, fixed_properties};
 pub use problem::{Origin, Problem, Problems};
 pub use value::Kind;
 
@@ -130,11 +132,19 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
 ) -> Result<Config, Problems> {
-    let (settings, environment, mut problems) = read(file, environment, set)?;
-    match build::config(&settings, &variable(&environment), &mut problems) {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(Problems(problems)),
-    }
+    load_all(file, environment, set).map(|(config, _)| config)
+}
+
+/// Reads the same as [`load`], and gives every value in force with its origin, without secrets.
+///
+/// # Errors
+/// As [`load`].
+pub fn effective(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<Vec<Setting>, Problems> {
+    load_all(file, environment, set).map(|(_, settings)| settings)
 }
 
 /// Reads the configuration for `setup`, which connects to no Kafka and may print without connecting to anything: no key
@@ -147,11 +157,26 @@ pub fn load_names(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
 ) -> Result<Named, Problems> {
-    let (settings, environment, mut problems) = read(file, environment, set)?;
+    let Given { settings, environment, mut problems, .. } = read(file, environment, set)?;
     let named = build::named(&settings, &variable(&environment), &mut problems);
     problems.retain(|problem| !problem.is_missing());
     match named {
         Some(named) if problems.is_empty() => Ok(named),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn load_all(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    set: &[(String, String)],
+) -> Result<(Config, Vec<Setting>), Problems> {
+    let Given { layers, settings, environment, mut problems } = read(file, environment, set)?;
+    match build::config(&settings, &variable(&environment), &mut problems) {
+        Some(config) if problems.is_empty() => {
+            let effective = effective::settings(&layers, &settings, &config.kafka);
+            Ok((config, effective))
+        }
         _ => Err(Problems(problems)),
     }
 }
@@ -162,12 +187,19 @@ fn variable(environment: &Environment) -> impl Fn(&str) -> Option<String> {
     |name| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned())
 }
 
-/// Layers and reads what was given; the settings, the environment, and what is wrong so far.
+/// What was given, layered and read, and what is wrong so far.
+struct Given {
+    layers: Layers,
+    settings: Settings,
+    environment: Environment,
+    problems: Vec<Problem>,
+}
+
 fn read(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     set: &[(String, String)],
-) -> Result<(Settings, Environment, Vec<Problem>), Problems> {
+) -> Result<Given, Problems> {
     let environment: Environment = environment.into_iter().collect();
     let mut problems = Vec::new();
     let mut layers = Layers::default();
@@ -197,5 +229,5 @@ fn read(
         return Err(Problems(problems));
     }
     let settings = Settings::read(&layers, &mut problems);
-    Ok((settings, environment, problems))
+    Ok(Given { layers, settings, environment, problems })
 }

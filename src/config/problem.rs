@@ -17,6 +17,8 @@ pub enum Origin {
     Variable(String),
     /// With `--set`.
     Set,
+    /// In the relay itself, which lets nobody change it.
+    Fixed,
 }
 
 impl fmt::Display for Origin {
@@ -26,6 +28,7 @@ impl fmt::Display for Origin {
             Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
             Self::Variable(name) => f.write_str(name),
             Self::Set => f.write_str("--set"),
+            Self::Fixed => f.write_str("fixed"),
         }
     }
 }

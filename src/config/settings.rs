@@ -50,6 +50,11 @@ impl Settings {
         self.values.get(path).map(|(_, entry)| entry)
     }
 
+    /// A key's value, and the entry that it was read from.
+    pub(super) fn value(&self, path: &str) -> Option<&(Value, Entry)> {
+        self.values.get(path)
+    }
+
     /// The entries of a map, in order.
     pub(super) fn map(&self, path: &str) -> &[(String, Value, Entry)] {
         self.maps.get(path).map(Vec::as_slice).unwrap_or_default()

@@ -1,6 +1,6 @@
 //! What was probably meant by a name that does not exist.
 
-use super::environment::{PREFIX, variable};
+use super::environment::{FROM_FILE, PREFIX, variable};
 use super::keys::{KEYS, names_in, sections};
 use super::problem::{Origin, Problem};
 use super::property_names::NAMES;
@@ -23,16 +23,33 @@ pub(super) fn unknown_key(path: &str, origin: &Origin) -> Problem {
 pub(super) fn unknown_variable(name: &str) -> Problem {
     // Compared without the part that all of them share, which would make every name look near.
     let short = |variable: &str| variable.strip_prefix(PREFIX).unwrap_or_default().to_owned();
-    let variables: Vec<(String, String)> =
-        known_paths().map(|path| (short(&variable(&path)), path)).collect();
+    let variables: Vec<(String, String)> = known_paths()
+        .flat_map(|path| {
+            let plain = short(&variable(&path));
+            [(format!("{plain}{FROM_FILE}"), path.clone()), (plain, path)]
+        })
+        .collect();
     let problem = Problem::new(name, "names no key");
     let near = nearest(&short(name), variables.iter().map(|(variable, _)| variable.as_str()));
     match variables.iter().find(|(variable, _)| Some(variable.as_str()) == near) {
         Some((variable, path)) => {
             problem.hint(format!("did you mean {PREFIX}{variable}?")).meaning(path.clone())
         }
-        None => problem.hint(format!("variables are written {PREFIX}SECTION__KEY, with two underscores")),
+        None => problem.hint(variables_there_are(&short(name))),
     }
+}
+
+/// What could stand in the place of a variable that begins with the name of a section.
+fn variables_there_are(short: &str) -> String {
+    let begins = |section: &&str| short.starts_with(&section.to_uppercase());
+    let section = sections().into_iter().find(begins).unwrap_or_default();
+    let names = names_in(section);
+    let example = match names.first() {
+        Some(name) => variable(&format!("{section}.{name}")),
+        None => variable("kafka.bootstrap.servers"),
+    };
+    let written = format!("variables are written like {example}, with two underscores");
+    if names.is_empty() { written } else { format!("[{section}] has {}; {written}", names.join(", ")) }
 }
 
 /// The names beside which `path` would stand.

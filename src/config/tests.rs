@@ -1,6 +1,8 @@
 //! What a configuration gives, whichever way its values come.
 
 mod messages;
+mod sources;
+mod wrong_values;
 
 use std::io::Write;
 
@@ -272,16 +274,16 @@ fn variables_of_a_section_must_name_a_key() {
     8 problems in the configuration
 
       OUTBOX_RELAY_AFTER_PUBLISH__DELETE: names no key
-        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+        hint: [after_publish] has action, status_column, published_value, published_at_column, retention; variables are written like OUTBOX_RELAY_AFTER_PUBLISH__ACTION, with two underscores
 
       OUTBOX_RELAY_HTTP_PORT: names no key
-        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+        hint: [http] has listen; variables are written like OUTBOX_RELAY_HTTP__LISTEN, with two underscores
 
       OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS: names no key
         hint: did you mean OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS?
 
       OUTBOX_RELAY_LOG: names no key
-        hint: variables are written OUTBOX_RELAY_SECTION__KEY, with two underscores
+        hint: [log] has format, level; variables are written like OUTBOX_RELAY_LOG__FORMAT, with two underscores
 
       OUTBOX_RELAY_OUTBOX__HEADERS__TENANT: outbox.headers has names of your own, which a variable cannot spell
         hint: give it in the configuration file or with --set outbox.headers.NAME=…

@@ -158,6 +158,11 @@ impl Raw {
         }
     }
 
+    /// Text as it was written, without quotes.
+    pub(super) fn words(&self) -> Option<&str> {
+        self.text().ok()
+    }
+
     fn text(&self) -> Result<&str, Mistake> {
         match self {
             Self::Word(text) | Self::Text(text) => Ok(text),
@@ -174,7 +179,11 @@ impl Raw {
     /// The items of an array, or of a word with commas between them. A comma inside double quotes parts nothing.
     fn list(&self) -> Result<Vec<String>, Mistake> {
         match self {
-            Self::List(items) => items.iter().map(|item| item.text().map(str::to_owned)).collect(),
+            Self::List(items) => {
+                let wrong =
+                    |mistake: Mistake| Mistake { what: format!("each item {}", mistake.what), ..mistake };
+                items.iter().map(|item| item.text().map(str::to_owned).map_err(wrong)).collect()
+            }
             Self::Word(text) => {
                 let mut quoted = false;
                 let parts = text.split(|c| {

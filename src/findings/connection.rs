@@ -100,7 +100,10 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
             "drop a slot that nobody uses (SELECT slot_name, active FROM pg_replication_slots), or raise \
              max_replication_slots and restart PostgreSQL",
         ),
-        _ if server.disposition() == Disposition::Retry => unreachable(error),
+        _ if server.disposition() == Disposition::Retry => {
+            let unreachable = unreachable(error);
+            Finding { fix: server.hint.clone().unwrap_or(unreachable.fix), ..unreachable }
+        }
         _ => stop("server_error", "see the server's log for more".to_owned()),
     }
 }

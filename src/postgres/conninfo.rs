@@ -15,11 +15,13 @@ use crate::secret::Secret;
 
 mod parameters;
 mod passfile;
+mod shown;
 mod syntax;
 #[cfg(test)]
 mod tests;
 
 pub use passfile::read as read_passfile;
+pub use shown::without_password;
 
 use parameters::Resolved;
 

@@ -60,7 +60,7 @@ fn words_are_read_as_the_key_wants_them_but_the_files_types_count() {
     assert_eq!(shown(Kind::List.read(&text("a"))), "must be a list (put it in brackets: [\"…\"])");
     assert_eq!(
         shown(Kind::List.read(&Raw::List(vec![Raw::Bool(true)]))),
-        "must be text, not a boolean (put it in double quotes)"
+        "each item must be text, not a boolean (put it in double quotes)"
     );
 }
 
