@@ -2,6 +2,8 @@
 //!
 //! A [`Finding`] is a value. What is seen on the servers goes into pure functions; findings come out, all at once.
 
+pub mod kafka;
+
 use std::fmt;
 
 /// One thing that is not as the relay needs it.
