@@ -1,23 +1,75 @@
 //! `check`: everything that keeps the relay from working, or will, looked at once and told at once.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde_json::json;
 
 use super::Output;
-use crate::config::Config;
-use crate::findings::{self, Finding, Level, Wanted};
+use crate::config::{Config, Postgres};
+use crate::findings::{self, Finding, Level, kafka};
+use crate::outbox::Spec;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::Control;
+use crate::postgres::control::{Catalog, Control};
 use crate::postgres::error::Error;
+use crate::postgres::survey::Outbox;
 
 /// Looks at PostgreSQL and Kafka; changes nothing. The findings come the gravest first.
 pub async fn look(config: &Config, info: &ConnInfo) -> Vec<Finding> {
-    let mut found =
-        postgres(config, info).await.unwrap_or_else(|error| vec![findings::of_login(&error, info)]);
+    let mut ahead = Ahead::default();
+    let mut found = match postgres(config, info, &mut ahead).await {
+        Ok(found) => found,
+        Err(error) => vec![findings::of_login(&error, info)],
+    };
+    let topics: Vec<_> = ahead.topics.into_iter().collect();
+    let route = &config.outbox.route;
+    let wanted =
+        kafka::Wanted { template: &route.topic, topics: &topics, largest_row: ahead.largest_payload };
+    found.extend(kafka::look(&config.kafka, &wanted).await);
     found.sort_by_key(|finding| finding.level);
     found
+}
+
+/// What will be sent, as far as the rows tell that are in the tables now.
+#[derive(Default)]
+struct Ahead {
+    topics: BTreeSet<String>,
+    largest_payload: Option<u64>,
+}
+
+async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result<Vec<Finding>, Error> {
+    let (control, server) = Control::connect(info).await?;
+    let catalog = control.catalog();
+    let Postgres { publication, slot, .. } = &config.postgres;
+    let survey = catalog.survey(&config.outbox.tables, publication, slot).await?;
+    let mut found = findings::postgres(&findings::Wanted::new(config, info), &survey, None);
+    // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than
+    // the role's attribute.
+    if let Err(error) = Connection::connect(&server).await {
+        found.push(findings::of_replication(&error, info));
+    }
+    for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()) {
+        if outbox.readable && outbox.has_rows {
+            look_ahead(&catalog, outbox, &config.outbox, ahead).await?;
+        }
+    }
+    Ok(found)
+}
+
+async fn look_ahead(catalog: &Catalog, outbox: &Outbox, spec: &Spec, ahead: &mut Ahead) -> Result<(), Error> {
+    let placeholders: Vec<&str> = spec.route.topic.placeholders().collect();
+    let columns: Vec<_> = placeholders.iter().map(|name| spec.columns.behind(name).0.to_owned()).collect();
+    let rows = catalog.rows(outbox, &columns, &spec.columns.payload).await?;
+    for values in &rows.values {
+        let value = |name: &str| {
+            let index = placeholders.iter().position(|placeholder| *placeholder == name)?;
+            values.get(index)?.clone()
+        };
+        ahead.topics.extend(spec.route.topic.fill(value));
+    }
+    ahead.largest_payload = ahead.largest_payload.max(rows.largest_payload);
+    Ok(())
 }
 
 /// Writes findings as asked for, and gives the exit status: 0 if nothing but warnings was found, else 1.
@@ -32,20 +84,6 @@ pub fn print(findings: &[Finding], output: &Output, out: &mut impl Write) -> io:
 
 fn is_ok(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.level == Level::Warn)
-}
-
-async fn postgres(config: &Config, info: &ConnInfo) -> Result<Vec<Finding>, Error> {
-    let (control, server) = Control::connect(info).await?;
-    let catalog = control.catalog();
-    let postgres = &config.postgres;
-    let survey = catalog.survey(&config.outbox.tables, &postgres.publication, &postgres.slot).await?;
-    let mut found = findings::postgres(&Wanted::new(config, info), &survey, None);
-    // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than
-    // the role's attribute.
-    if let Err(error) = Connection::connect(&server).await {
-        found.push(findings::of_replication(&error, info));
-    }
-    Ok(found)
 }
 
 /// For people: each finding with its hint, then what they amount to.

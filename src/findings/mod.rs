@@ -12,6 +12,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub mod kafka;
+
 use std::fmt;
 
 use crate::config::Config;

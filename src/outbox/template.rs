@@ -94,8 +94,43 @@ impl Template {
         self.pieces.iter().map(piece).collect()
     }
 
+    /// The text, if it has no placeholders.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match self.pieces.as_slice() {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether there is text beside the placeholders.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Literal(_)))
+    }
+
+    /// Whether `text` can come of it: each placeholder stands for at least one character.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        matches(&self.pieces, text)
+    }
+
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
+    }
+}
+
+fn matches(pieces: &[Piece], text: &str) -> bool {
+    match pieces.split_first() {
+        None => text.is_empty(),
+        Some((Piece::Literal(literal), rest)) => {
+            text.strip_prefix(literal.as_str()).is_some_and(|text| matches(rest, text))
+        }
+        Some((Piece::Placeholder(_), rest)) => {
+            let ends = text.char_indices().skip(1).map(|(at, _)| at).chain([text.len()]);
+            ends.filter(|end| *end > 0).any(|end| matches(rest, text.get(end..).unwrap_or_default()))
+        }
     }
 }
 
@@ -145,6 +180,19 @@ mod tests {
     fn doubled_braces_are_braces() {
         assert_eq!(shape("{{{a}}}"), "'{'<a>'}'");
         assert_eq!(shape("{{a}}"), "'{a}'");
+    }
+
+    #[test]
+    fn a_template_knows_what_can_come_of_it() {
+        let matches = |template: &str, text: &str| Template::parse(template).unwrap().matches(text);
+        assert!(matches("outbox.{a}", "outbox.order") && matches("{a}.{b}-x", "é.b.c-x-x"));
+        assert!(!matches("outbox.{a}", "outbox.") && !matches("outbox.{a}", "inbox.order"));
+        assert!(!matches("{a}.{b}-x", "a.b-xy") && !matches("{a}", ""));
+        assert!(matches("{{{a}", "{x") && !matches("{{{a}", "x"));
+        assert!(matches("plain", "plain") && !matches("plain", "plainer"));
+        let fixed = |template: &str| Template::parse(template).unwrap().fixed().map(str::to_owned);
+        assert_eq!(fixed("a{{b"), Some("a{b".to_owned()));
+        assert_eq!(fixed("a{b}"), None);
     }
 
     #[test]
