@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::feedback::Feedback;
-use crate::findings::{self, Findings};
+use crate::findings::{self, Findings, Wanted};
 use crate::kafka::{self, Verdict};
 use crate::metrics::{Deliveries, Metrics, position};
 use crate::outbox::{Rejection, TableError};
@@ -266,11 +266,9 @@ impl<'a> Session<'a> {
         match seen {
             Seen::Nothing => {}
             Seen::State { publication, slot } => {
-                let name = &self.config.postgres.publication;
-                let control = &self.control;
-                let outboxes: Vec<_> = control.outboxes().iter().collect();
-                let found = findings::publication(publication.as_ref(), name, &outboxes, control.database());
-                Findings(found).accept()?;
+                let outboxes: Vec<_> = self.control.outboxes().iter().collect();
+                let wanted = Wanted::new(self.config, self.control.server());
+                Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
                 let retained = slot.and_then(|slot| slot.retained_bytes);
                 self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
             }

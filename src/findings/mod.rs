@@ -96,7 +96,7 @@ pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec
         findings.extend(outbox::table(name, table.as_ref(), survey, wanted));
     }
     let tables: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
-    findings.extend(publication(survey.publication.as_ref(), wanted.publication, &tables, wanted.database));
+    findings.extend(publication(survey.publication.as_ref(), &tables, wanted));
     findings.extend(slot::slot(survey, wanted, known));
     findings.sort_by_key(|finding| finding.level);
     findings

@@ -1,19 +1,15 @@
 //! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
 
-use super::Finding;
+use super::{Finding, Wanted};
 use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::{Kind, Outbox, Publication};
 
-/// What is wrong with the publication `name`, for the `outboxes` that exist. Also looked at while streaming.
+/// What is wrong with the publication that is wanted, for the `outboxes` that exist. Also looked at while streaming.
 #[must_use]
-pub fn publication(
-    found: Option<&Publication>,
-    name: &str,
-    outboxes: &[&Outbox],
-    database: &str,
-) -> Vec<Finding> {
+pub fn publication(found: Option<&Publication>, outboxes: &[&Outbox], wanted: &Wanted<'_>) -> Vec<Finding> {
+    let Wanted { publication: name, database, .. } = *wanted;
     let Some(publication) = found else {
-        let tables: Vec<_> = outboxes.iter().map(|outbox| sql::table(&outbox.table.name)).collect();
+        let tables: Vec<_> = wanted.outbox.tables.iter().map(sql::table).collect();
         return vec![Finding::stop(
             "publication_missing",
             format!("publication \"{name}\" does not exist in database \"{database}\""),

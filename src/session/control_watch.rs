@@ -155,9 +155,9 @@ impl ControlWatch {
         }
     }
 
-    /// The database.
-    pub(super) fn database(&self) -> &str {
-        &self.server.dbname
+    /// The server.
+    pub(super) fn server(&self) -> &ConnInfo {
+        &self.server
     }
 
     /// The configured tables as they were when the session began.
