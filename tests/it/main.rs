@@ -8,8 +8,10 @@
     reason = "a test fails by panicking, in its helper functions as well"
 )]
 
+mod check_kafka;
 mod fixture;
 mod kafka;
+mod kafka_rights;
 mod life;
 mod main_job;
 mod own_server;
