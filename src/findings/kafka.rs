@@ -173,11 +173,12 @@ fn there(cluster: &Cluster, client: &Client, wanted: &Wanted<'_>) -> Vec<Finding
     if cluster.producer_id == Some(false) {
         findings.push(Finding::wait(
             "cluster_acl",
-            format!("{} may not write idempotently: Kafka gives it no producer id", client.principal),
             format!(
-                "{} (since Kafka 2.8, Write on a topic is enough)",
-                client.allow("--operation IdempotentWrite --cluster")
+                "{} gets no producer id, without which nothing can be sent: it needs IdempotentWrite on the cluster or, \
+                 since Kafka 2.8, Write on any topic",
+                client.principal
             ),
+            client.allow("--operation IdempotentWrite --cluster"),
         ));
     }
     if let Some(row) = wanted.largest_row.filter(|row| *row > client.largest_message) {
@@ -205,7 +206,7 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
             "no topic fits route.topic = \"{template}\": there is none, or {} may see none (Describe)",
             client.principal
         ),
-        format!("{}, with the words in capitals replaced", create(client, &example)),
+        format!("with the word in capitals replaced: {}", create(client, &example)),
     )
 }
 
@@ -380,7 +381,7 @@ mod tests {
         insta::assert_snapshot!(told(&Seen::There(none), TEMPLATE, None), @r#"
         [wait topic_missing] no topic fits route.topic = "outbox.event.{aggregate_type}": there is none, or User:relay may see none (Describe)
 
-        hint: kafka-topics.sh --bootstrap-server kafka.example:9092 --create --topic outbox.event.AGGREGATE_TYPE --partitions 3, with the words in capitals replaced
+        hint: with the word in capitals replaced: kafka-topics.sh --bootstrap-server kafka.example:9092 --create --topic outbox.event.AGGREGATE_TYPE --partitions 3
         "#);
     }
 
@@ -398,9 +399,9 @@ mod tests {
 
         hint: kafka-acls.sh --bootstrap-server kafka.example:9092 --add --allow-principal User:relay --operation Write --operation Describe --topic outbox.event.order
 
-        [wait cluster_acl] User:relay may not write idempotently: Kafka gives it no producer id
+        [wait cluster_acl] User:relay gets no producer id, without which nothing can be sent: it needs IdempotentWrite on the cluster or, since Kafka 2.8, Write on any topic
 
-        hint: kafka-acls.sh --bootstrap-server kafka.example:9092 --add --allow-principal User:relay --operation IdempotentWrite --cluster (since Kafka 2.8, Write on a topic is enough)
+        hint: kafka-acls.sh --bootstrap-server kafka.example:9092 --add --allow-principal User:relay --operation IdempotentWrite --cluster
         "#);
     }
 

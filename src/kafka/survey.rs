@@ -3,6 +3,7 @@
 //! In go librdkafka's properties and the topics; out comes what was [`Seen`], which is judged elsewhere. The clients that
 //! ask are made for it and thrown away. Nothing is created on the cluster, and nothing is sent.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,8 @@ fn look(
         Err(KafkaError::ClientCreation(reason)) => return Seen::Refused(reason),
         Err(error) => return Seen::Refused(error.to_string()),
     };
-    if let Err(troubles) = await_cluster(&client, deadline) {
+    let servers = config.get("bootstrap.servers").map_or(1, |servers| servers.split(',').count());
+    if let Err(troubles) = await_cluster(&client, servers, deadline) {
         return Seen::Away(troubles);
     }
     let guessed = topics.is_empty();
@@ -176,8 +178,13 @@ fn look(
     Seen::There(Cluster { topics, guessed, producer_id })
 }
 
-/// Waits until a broker answers, no longer than it is worth: a refused password or connection is refused the next time.
-fn await_cluster(client: &BaseProducer<Heard>, deadline: Instant) -> Result<(), Vec<Trouble>> {
+/// Waits until a broker answers, no longer than it is worth: a refused password, or connections refused by all `servers`,
+/// will be refused the next time. (librdkafka tells of "all brokers down" only behind the first answer.)
+fn await_cluster(
+    client: &BaseProducer<Heard>,
+    servers: usize,
+    deadline: Instant,
+) -> Result<(), Vec<Trouble>> {
     for round in 1.. {
         let left = deadline.saturating_duration_since(Instant::now());
         // Any answer will do, and nearly every cluster has this topic. Asking for none would list them all.
@@ -190,9 +197,10 @@ fn await_cluster(client: &BaseProducer<Heard>, deadline: Instant) -> Result<(), 
             // Another answer is an answer as well.
             Some(_) => return Ok(()),
         }
-        let heard = client.context();
-        let refused = heard.troubles().iter().any(|trouble| trouble.step == Step::Login);
-        if refused || heard.all_down() && round > 1 || left.is_zero() {
+        let troubles = client.context().troubles();
+        let refused = troubles.iter().any(|trouble| trouble.step == Step::Login);
+        let tried: BTreeSet<_> = troubles.iter().map(|trouble| trouble.broker()).collect();
+        if refused || tried.len() >= servers && round > 1 || left.is_zero() {
             break;
         }
     }
@@ -261,6 +269,13 @@ fn sizes(config: &ClientConfig, topics: &mut [Topic], patience: Duration, runtim
     }
 }
 
+impl Trouble {
+    /// The broker that it is about, with which librdkafka begins: `kafka.example:9092/bootstrap`.
+    fn broker(&self) -> &str {
+        self.reason.split(": ").next().unwrap_or_default()
+    }
+}
+
 impl Topic {
     fn is_there(&self) -> bool {
         matches!(self.state, TopicSeen::There { .. })
@@ -274,7 +289,6 @@ struct Heard(Mutex<Words>);
 #[derive(Default)]
 struct Words {
     troubles: Vec<Trouble>,
-    all_down: bool,
     producer_id: bool,
 }
 
@@ -287,10 +301,6 @@ impl Heard {
         self.with(|words| words.troubles.clone())
     }
 
-    fn all_down(&self) -> bool {
-        self.with(|words| words.all_down)
-    }
-
     fn has_producer_id(&self) -> bool {
         self.with(|words| words.producer_id)
     }
@@ -299,7 +309,6 @@ impl Heard {
 impl ClientContext for Heard {
     fn error(&self, error: KafkaError, reason: &str) {
         let step = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => return self.with(|words| words.all_down = true),
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
                 Step::Login
             }

@@ -9,8 +9,10 @@
 )]
 
 mod check;
+mod check_kafka;
 mod fixture;
 mod kafka;
+mod kafka_rights;
 mod life;
 mod main_job;
 mod own_server;
