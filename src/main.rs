@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, log};
@@ -62,13 +62,17 @@ fn main() -> ExitCode {
 fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
     log::start(config.log).context("start logging")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outbox-relay starts");
-    let status = Arc::new(Status::new(Instant::now()));
+    let status = Arc::new(Status::new(Instant::now(), SystemTime::now()));
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = &config.http {
-        let pages = Pages { status: Arc::clone(&status), metrics: Arc::clone(&metrics) };
+        let pages = Pages {
+            status: Arc::clone(&status),
+            metrics: Arc::clone(&metrics),
+            postgres: Arc::new(config.postgres.clone()),
+        };
         let http =
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
-        tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
+        tracing::info!("status, probes and metrics are on http://{}/", http.address);
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;

@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls, Row};
 
-use super::conninfo::ConnInfo;
+use super::conninfo::{ConnInfo, Host};
 use super::error::Error;
-use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
+
+pub use super::slot::{Server, Slot};
 
 /// A control connection. Its queries may run while the session does other things.
 pub struct Control {
@@ -25,23 +26,6 @@ pub struct Control {
 /// The handle for queries; it outlives no [`Control`], but may be moved into a future of its own.
 #[derive(Clone)]
 pub struct Catalog(Arc<Client>);
-
-/// A replication slot, as `pg_replication_slots` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
-    /// Its output plugin; `None` for a physical slot.
-    pub plugin: Option<String>,
-    /// Its database; `None` for a physical slot.
-    pub database: Option<String>,
-    /// The walsender that uses it.
-    pub active_pid: Option<i32>,
-    /// What it was told last.
-    pub confirmed_flush: Option<Lsn>,
-    /// `reserved`, `extended`, `unreserved` or `lost`.
-    pub wal_status: Option<String>,
-    /// WAL between there and the server's present position.
-    pub retained_bytes: Option<i64>,
-}
 
 /// A publication, as the catalog has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,12 +64,9 @@ impl Control {
         let mut errors = Vec::new();
         for host in &info.hosts {
             let info = info.at(host);
-            match info.control_config().connect(NoTls).await {
-                Ok((client, connection)) => {
-                    let connection = tokio::spawn(connection);
-                    return Ok((Self { client: Arc::new(client), connection }, info));
-                }
-                Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
+            match connect(&info, host).await {
+                Ok(control) => return Ok((control, info)),
+                Err(error) => errors.push(error),
             }
         }
         match errors.pop() {
@@ -110,6 +91,23 @@ impl Control {
             Ok(Ok(())) | Err(_) => Error::Closed { action: "control connection".into() },
         }
     }
+}
+
+/// Connects and logs in. tokio-postgres keeps to the time-out only until the connection is open; a server that is frozen
+/// accepts it and never answers.
+async fn connect(info: &ConnInfo, host: &Host) -> Result<Control, Error> {
+    let action = format!("connect to {host}");
+    let config = info.control_config();
+    let connected = config.connect(NoTls);
+    let connected = match info.connect_timeout {
+        Some(limit) => match tokio::time::timeout(limit, connected).await {
+            Ok(connected) => connected,
+            Err(_) => return Err(Error::Timeout { action: action.into(), limit }),
+        },
+        None => connected.await,
+    };
+    let (client, connection) = connected.map_err(|error| Error::from_control(action, error))?;
+    Ok(Control { client: Arc::new(client), connection: tokio::spawn(connection) })
 }
 
 impl Drop for Control {
@@ -139,20 +137,6 @@ impl Catalog {
         const ACTION: &str = "read synchronous_standby_names";
         let rows = self.query(ACTION, "SELECT current_setting('synchronous_standby_names')", &[]).await?;
         rows.first().map_or(Ok(String::new()), |row| row.try_get(0)).map_err(wrong(ACTION))
-    }
-
-    /// The slot `name`; `None` if there is none.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn slot(&self, name: &str) -> Result<Option<Slot>, Error> {
-        const ACTION: &str = "look at the replication slot";
-        let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn::text, wal_status, \
-                          pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-                                               ELSE pg_current_wal_lsn() END, restart_lsn)::int8 \
-                     FROM pg_replication_slots WHERE slot_name = $1::text::name";
-        let rows = self.query(ACTION, sql, &[&name]).await?;
-        rows.first().map(slot).transpose().map_err(wrong(ACTION))
     }
 
     /// The publication `name`; `None` if there is none.
@@ -214,7 +198,7 @@ impl Catalog {
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         action: &'static str,
         sql: &str,
@@ -224,23 +208,8 @@ impl Catalog {
     }
 }
 
-fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
+pub(super) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |error| Error::from_control(action, error)
-}
-
-fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
-    let lsn = |index: usize| {
-        let text: Option<String> = row.try_get(index)?;
-        Ok(text.and_then(|text| text.parse().ok()))
-    };
-    Ok(Slot {
-        plugin: row.try_get(0)?,
-        database: row.try_get(1)?,
-        active_pid: row.try_get(2)?,
-        confirmed_flush: lsn(3)?,
-        wal_status: row.try_get(4)?,
-        retained_bytes: row.try_get(5)?,
-    })
 }
 
 fn publication(rows: &[Row]) -> Result<Option<Publication>, tokio_postgres::Error> {

@@ -14,5 +14,6 @@ mod auth;
 mod commands;
 mod messages;
 mod server_error;
+mod slot;
 mod startup;
 mod wire;

@@ -37,7 +37,7 @@ pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
     /// The publication and the slot as they are now.
-    State { publication: Option<Publication>, slot: Option<Slot> },
+    State { publication: Option<Publication>, slot: Option<Box<Slot>> },
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -47,7 +47,7 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<(Option<Publication>, Option<Slot>), Error>),
+    State(Result<(Option<Publication>, Option<Box<Slot>>), Error>),
     Ancestors(Result<Vec<Table>, Error>),
     Control(Result<Control, Error>),
 }
@@ -177,8 +177,8 @@ async fn state(
     catalog: &Catalog,
     publication: &str,
     slot: &str,
-) -> Result<(Option<Publication>, Option<Slot>), Error> {
-    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?))
+) -> Result<(Option<Publication>, Option<Box<Slot>>), Error> {
+    Ok((catalog.publication(publication).await?, catalog.slot(slot).await?.map(Box::new)))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

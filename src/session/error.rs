@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::disposition::Disposition;
 use crate::lsn::Lsn;
+use crate::metrics::End;
 use crate::outbox::{TableError, TableName};
 use crate::postgres::error::ServerError;
 use crate::wal::TimelineHistoryError;
@@ -157,12 +158,12 @@ impl Error {
         }
     }
 
-    /// The label `end` of the metric `sessions_total`.
+    /// How a session that it ended is counted.
     #[must_use]
-    pub fn end(&self) -> &'static str {
+    pub fn end(&self) -> End {
         match self {
-            Self::Kafka(_) => "kafka",
-            _ => "postgres",
+            Self::Kafka(_) => End::Kafka,
+            _ => End::Postgres,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, Publication, Slot, Table};
 use crate::postgres::synchronous;
 use crate::relay::{Relay, Start};
-use crate::status::{REMINDER, State, Status};
+use crate::status::{REMINDER, STREAMING, State, Status};
 use crate::wal::Timelines;
 
 /// A stream that has begun.
@@ -93,14 +93,16 @@ pub(super) async fn start(
     let confirmed_flush =
         catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
     known.confirmed = Some(confirmed_flush);
-    tracing::info!(
-        slot = slot_name.as_str(),
-        publication = config.postgres.publication.as_str(),
-        system = identity.system_id,
-        timeline = identity.timeline,
-        confirmed = %confirmed_flush,
-        "streaming from {}", connection.host(),
-    );
+    if status.is_news(STREAMING, Instant::now()) {
+        tracing::info!(
+            slot = slot_name.as_str(),
+            publication = config.postgres.publication.as_str(),
+            system = identity.system_id,
+            timeline = identity.timeline,
+            confirmed = %confirmed_flush,
+            "streaming from {}", connection.host(),
+        );
+    }
     let relay = Relay::new(Start {
         spec: config.outbox.clone(),
         outboxes: outboxes.iter().map(|table| table.id).collect(),
@@ -176,10 +178,17 @@ async fn await_slot(
 ) -> Result<(), Error> {
     let since = Instant::now();
     let mut told = false;
-    while let Some(pid) = catalog.slot(name).await?.and_then(|slot| slot.active_pid) {
+    loop {
+        let slot = catalog.slot(name).await?;
+        status.slot_seen(slot.as_ref(), Instant::now());
+        let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
+            return Ok(());
+        };
         status.enter(State::Standby);
         if since.elapsed() >= HELD_BY_ANOTHER && !told {
-            tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
+            if status.is_news("standby", Instant::now()) {
+                tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
+            }
             told = true;
             if outlet.unreported() > 0 {
                 // It reads from the slot what this one has in flight: an old copy must not land after its replay.
@@ -188,7 +197,6 @@ async fn await_slot(
         }
         tokio::time::sleep(SLOT_POLL).await;
     }
-    Ok(())
 }
 
 async fn timelines(connection: &mut Connection, current: u32) -> Result<Timelines, Error> {
