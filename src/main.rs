@@ -1,12 +1,12 @@
 //! outbox-relay: reads the command line and the configuration, then hands over to the library.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
-use outbox_relay::cli::{Cli, Command, EXIT_CONFIGURATION, log};
+use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
 use outbox_relay::config::{self, Config};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Command::Run => run(&config, &server).map(|()| ExitCode::SUCCESS),
         Command::Check(_) => Err(anyhow::anyhow!("check is not there yet")),
         Command::Setup(_) => Err(anyhow::anyhow!("setup is not there yet")),
-        Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
+        Command::Status(arguments) => status(&arguments, &config, &server),
         Command::Config(_) => Err(anyhow::anyhow!("config is not there yet")),
     };
     match result {
@@ -86,6 +86,18 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<()> {
     // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
     runtime.shutdown_background();
     ended
+}
+
+/// Tells where the relay stands.
+fn status(arguments: &cli::Status, config: &Config, server: &ConnInfo) -> anyhow::Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let terminal = std::io::stdout().is_terminal();
+    let fine = runtime
+        .block_on(cli::status::run(arguments, config, server, terminal))
+        .context("write the status to stdout")?;
+    runtime.shutdown_background();
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The first signal asks for an orderly stop; the second returns, which ends the program at once.

@@ -164,7 +164,10 @@ impl SlotHealth {
         let mut lines = Lines::default();
         lines.add("behind the server", &self.lag_bytes.map_or_else(unknown, bytes));
         lines.add("holds WAL", &self.retained_wal_bytes.map_or_else(unknown, bytes));
-        lines.add("WAL until it is lost", &self.safe_wal_bytes.map_or_else(|| "no limit".to_owned(), bytes));
+        if self.wal_status.as_deref() != Some("lost") {
+            let safe = self.safe_wal_bytes.map_or_else(|| "no limit".to_owned(), bytes);
+            lines.add("WAL until it is lost", &safe);
+        }
         lines.add("wal_status", self.wal_status.as_deref().unwrap_or("unknown"));
         lines.add("seen", &format!("{} ago", duration(self.seen_seconds_ago)));
         lines

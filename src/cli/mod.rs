@@ -4,6 +4,7 @@
 //! `--version`, 2 for wrong usage). Nothing is read, opened or started here.
 
 pub mod log;
+pub mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

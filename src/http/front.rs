@@ -92,12 +92,12 @@ mod tests {
           wal_status            reserved
           seen                  0.0s ago
 
-        /         this overview
+        /         an overview for people
         /live     200 while the session task turns
         /ready    200 while events can move, and on a hot standby; else 503 and the reason
         /active   200 on the instance that holds the replication stream; else 503
         /metrics  Prometheus
-        /status   this overview as JSON
+        /status   an overview for programs, as JSON
         "#);
     }
 
@@ -130,12 +130,12 @@ mod tests {
           wal_status            reserved
           seen                  0.0s ago
 
-        <a href="/">/</a>         this overview
+        <a href="/">/</a>         an overview for people
         <a href="/live">/live</a>     200 while the session task turns
         <a href="/ready">/ready</a>    200 while events can move, and on a hot standby; else 503 and the reason
         <a href="/active">/active</a>   200 on the instance that holds the replication stream; else 503
         <a href="/metrics">/metrics</a>  Prometheus
-        <a href="/status">/status</a>   this overview as JSON
+        <a href="/status">/status</a>   an overview for programs, as JSON
         </pre>
         </html>
         "#);

@@ -72,12 +72,12 @@ impl Page {
     #[must_use]
     pub const fn about(self) -> &'static str {
         match self {
-            Self::Front => "this overview",
+            Self::Front => "an overview for people",
             Self::Live => "200 while the session task turns",
             Self::Ready => "200 while events can move, and on a hot standby; else 503 and the reason",
             Self::Active => "200 on the instance that holds the replication stream; else 503",
             Self::Metrics => "Prometheus",
-            Self::Status => "this overview as JSON",
+            Self::Status => "an overview for programs, as JSON",
         }
     }
 }

@@ -107,46 +107,49 @@ fn everything_with_known_labels_is_there_from_the_first_scrape() {
     let samples = |text: &str| {
         let names =
             text.lines().filter(|line| line.starts_with("outbox_relay_") && !line.contains("_bucket"));
-        names.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>().join("\n")
+        let mut names: Vec<_> = names.map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        // Labels come in no order.
+        names.sort_unstable();
+        names.join("\n")
     };
     let page = page.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     insta::assert_snapshot!(samples(&page), @r#"
-    outbox_relay_events_rejected_total{reason="refused"}
+    outbox_relay_blocked_seconds{on="event"}
+    outbox_relay_blocked_seconds{on="kafka"}
+    outbox_relay_blocked_seconds{on="postgres"}
+    outbox_relay_blocked_seconds{on="topic"}
+    outbox_relay_build_info{version="VERSION"}
+    outbox_relay_commit_to_delivery_seconds_count
+    outbox_relay_commit_to_delivery_seconds_sum
+    outbox_relay_confirmed_lsn
     outbox_relay_events_rejected_total{reason="invalid_partition"}
-    outbox_relay_events_rejected_total{reason="null"}
-    outbox_relay_events_rejected_total{reason="skipped"}
     outbox_relay_events_rejected_total{reason="invalid_topic"}
+    outbox_relay_events_rejected_total{reason="null"}
+    outbox_relay_events_rejected_total{reason="refused"}
+    outbox_relay_events_rejected_total{reason="skipped"}
     outbox_relay_events_rejected_total{reason="too_large"}
     outbox_relay_ignored_changes_total{operation="delete"}
     outbox_relay_ignored_changes_total{operation="truncate"}
     outbox_relay_ignored_changes_total{operation="update"}
+    outbox_relay_in_flight_bytes
+    outbox_relay_in_flight_records
+    outbox_relay_oldest_unconfirmed_age_seconds
+    outbox_relay_received_lsn
+    outbox_relay_sessions_total{end="fenced"}
+    outbox_relay_sessions_total{end="kafka"}
+    outbox_relay_sessions_total{end="postgres"}
+    outbox_relay_sessions_total{end="rejected"}
+    outbox_relay_sessions_total{end="stopped"}
+    outbox_relay_slot_retained_wal_bytes
+    outbox_relay_state{state="blocked"}
+    outbox_relay_state{state="connecting"}
+    outbox_relay_state{state="draining"}
+    outbox_relay_state{state="standby"}
+    outbox_relay_state{state="streaming"}
     outbox_relay_timestamps_replaced_total{reason="ahead"}
     outbox_relay_timestamps_replaced_total{reason="null"}
     outbox_relay_timestamps_replaced_total{reason="out_of_range"}
     outbox_relay_transactions_confirmed_total
-    outbox_relay_commit_to_delivery_seconds_sum
-    outbox_relay_commit_to_delivery_seconds_count
-    outbox_relay_sessions_total{end="rejected"}
-    outbox_relay_sessions_total{end="stopped"}
-    outbox_relay_sessions_total{end="kafka"}
-    outbox_relay_sessions_total{end="fenced"}
-    outbox_relay_sessions_total{end="postgres"}
-    outbox_relay_build_info{version="VERSION"}
-    outbox_relay_in_flight_records
-    outbox_relay_in_flight_bytes
-    outbox_relay_slot_retained_wal_bytes
-    outbox_relay_received_lsn
-    outbox_relay_confirmed_lsn
-    outbox_relay_oldest_unconfirmed_age_seconds
-    outbox_relay_blocked_seconds{on="event"}
-    outbox_relay_blocked_seconds{on="postgres"}
-    outbox_relay_blocked_seconds{on="kafka"}
-    outbox_relay_blocked_seconds{on="topic"}
-    outbox_relay_state{state="streaming"}
-    outbox_relay_state{state="draining"}
-    outbox_relay_state{state="connecting"}
-    outbox_relay_state{state="blocked"}
-    outbox_relay_state{state="standby"}
     "#);
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod fixture;
+mod http;
 mod kafka;
 mod life;
 mod main_job;
@@ -20,6 +21,7 @@ mod refusals;
 mod rejected;
 mod routing;
 mod servers;
+mod status;
 mod tables;
 mod values;
 mod waiting;
