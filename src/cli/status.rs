@@ -61,7 +61,11 @@ pub async fn run(
         };
         let text = match (arguments.output.json, terminal) {
             (true, _) => format!("{}\n", standing.json()),
-            (false, true) => redraw(&standing.text(), std::mem::take(&mut first)),
+            (false, true) => {
+                let size =
+                    terminal_size::terminal_size().map(|(width, height)| (width.0.into(), height.0.into()));
+                redraw(&standing.text(), std::mem::take(&mut first), size)
+            }
             (false, false) => standing.line(),
         };
         if !print(&text)? {
@@ -70,11 +74,24 @@ pub async fn run(
     }
 }
 
-/// Draws `text` over what was there, line by line: nothing flickers, as it would after clearing the screen.
-fn redraw(text: &str, first: bool) -> String {
-    let start = if first { CLEAR } else { "\x1b[H" };
-    let lines = text.replace('\n', "\x1b[K\n");
-    format!("{start}{lines}\x1b[J")
+/// Draws `text` over what was there, line by line: nothing flickers, as it would after clearing the screen. What does not
+/// fit on a screen of `size` (columns, rows) is left out, because a screen that scrolls cannot be drawn over.
+fn redraw(text: &str, first: bool, size: Option<(usize, usize)>) -> String {
+    let (columns, rows) = size.unwrap_or((usize::MAX, usize::MAX));
+    let mut screen = if first { CLEAR } else { "\x1b[H" }.to_owned();
+    // The cursor stands in a row of its own.
+    let mut left = rows.saturating_sub(1);
+    for line in text.lines() {
+        let taken = line.chars().count().div_ceil(columns.max(1)).max(1);
+        if taken > left {
+            break;
+        }
+        left = left.saturating_sub(taken);
+        screen.push_str(line);
+        screen.push_str("\x1b[K\n");
+    }
+    screen.push_str("\x1b[J");
+    screen
 }
 
 /// Writes to stdout, at once. False if nobody reads it any more.
@@ -150,7 +167,19 @@ mod tests {
 
     #[test]
     fn a_shorter_text_leaves_nothing_of_the_one_before() {
-        assert_eq!(redraw("a\nb\n", true), "\x1b[2J\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
-        assert_eq!(redraw("a\n", false), "\x1b[Ha\x1b[K\n\x1b[J");
+        assert_eq!(redraw("a\nb\n", true, None), "\x1b[2J\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redraw("a\n", false, Some((80, 24))), "\x1b[Ha\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn a_screen_that_is_too_small_does_not_scroll() {
+        let shown = |columns, rows| {
+            let screen = redraw("one\n\nthree and more\nfour\n", false, Some((columns, rows)));
+            screen.matches('\n').count()
+        };
+        assert_eq!([shown(80, 5), shown(80, 4), shown(80, 3)], [4, 3, 2]);
+        // The third line takes two rows.
+        assert_eq!([shown(10, 6), shown(10, 5), shown(10, 4)], [4, 3, 2]);
+        assert_eq!([shown(0, 0), shown(10, 1)], [0, 0]);
     }
 }

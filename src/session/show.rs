@@ -87,7 +87,8 @@ impl Session<'_> {
             return Some((On::Event, rejection.to_string()));
         }
         if self.silence.unanswered(now).is_some() {
-            let reason = "the connection is open, and PostgreSQL does not answer a request for a reply";
+            let reason = "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a \
+                          large transaction";
             return Some((On::Postgres, reason.to_owned()));
         }
         let silent =

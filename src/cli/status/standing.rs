@@ -92,19 +92,13 @@ impl Standing {
         })
     }
 
-    /// Several lines for a person.
+    /// Several lines for a person, what matters most first: a screen may be too small for all.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for problem in self.problems() {
             text.push_str(&format!(
                 "problem: {problem}\n\nhint: outbox-relay check looks at everything that the relay needs\n\n"
             ));
-        }
-        if let Ok(postgres) = &self.postgres {
-            text.push_str(&format!("PostgreSQL at {}\n{}\n", postgres.host, server_lines(postgres).text()));
-            if let Some(slot) = &postgres.slot {
-                text.push_str(&format!("Slot {}\n{}\n", self.slot, self.slot_lines(slot).text()));
-            }
         }
         match &self.relay {
             Relay::Off => text.push_str("Relay\n  not asked: http.listen is empty\n"),
@@ -118,6 +112,12 @@ impl Standing {
                 }
                 text.push_str(report.lines().text());
             }
+        }
+        if let Ok(postgres) = &self.postgres {
+            if let Some(slot) = &postgres.slot {
+                text.push_str(&format!("\nSlot {}\n{}", self.slot, self.slot_lines(slot).text()));
+            }
+            text.push_str(&format!("\nPostgreSQL at {}\n{}", postgres.host, server_lines(postgres).text()));
         }
         text
     }

@@ -70,12 +70,15 @@ fn standing(slot: Option<Slot>, relay: Relay) -> Standing {
 fn all_is_well() {
     let standing = standing(Some(slot()), answered(&report()));
     insta::assert_snapshot!(standing.text(), @"
-    PostgreSQL at db.example:5432
-      version               17.5, primary
-      database              shop
-      system identifier     7500000000000000000
-      wal_level             logical
-      current LSN           16/B374D848
+    Relay at http://127.0.0.1:9464
+      state                 streaming, for 2h 2m 59s
+      server                db.example:5432
+      received              16/B374D848
+      confirmed             16/B3740000
+      in flight             3 records, 1.7 KiB
+      oldest unconfirmed    0.0s old
+      delivered             1234 events, the last 0.4s ago
+      started               2026-01-02T03:04:05Z, version 1.2.3
 
     Slot orders
       used by               pid 4242 (outbox_relay), for 2h 3m
@@ -87,15 +90,12 @@ fn all_is_well() {
       WAL until it is lost  953.7 MiB
       wal_status            reserved
 
-    Relay at http://127.0.0.1:9464
-      state                 streaming, for 2h 2m 59s
-      server                db.example:5432
-      received              16/B374D848
-      confirmed             16/B3740000
-      in flight             3 records, 1.7 KiB
-      oldest unconfirmed    0.0s old
-      delivered             1234 events, the last 0.4s ago
-      started               2026-01-02T03:04:05Z, version 1.2.3
+    PostgreSQL at db.example:5432
+      version               17.5, primary
+      database              shop
+      system identifier     7500000000000000000
+      wal_level             logical
+      current LSN           16/B374D848
     ");
     insta::assert_snapshot!(standing.line(), @"2026-01-02T03:04:05Z, streaming, 3 in flight, 1234 delivered, oldest unconfirmed 0.0s old, 54.1 KiB behind, holds 23.3 MiB, reserved");
     insta::assert_snapshot!(format!("{:#}", standing.json()), @r#"
@@ -164,12 +164,8 @@ fn the_relay_is_down() {
     let standing = standing(Some(inactive), silent());
     assert!(standing.problems().is_empty());
     insta::assert_snapshot!(standing.text(), @"
-    PostgreSQL at db.example:5432
-      version               17.5, primary
-      database              shop
-      system identifier     7500000000000000000
-      wal_level             logical
-      current LSN           16/B374D848
+    Relay at http://127.0.0.1:9464
+      not running here, or http.listen differs: Connection refused
 
     Slot orders
       used by               nobody, for 3m 20s
@@ -181,8 +177,12 @@ fn the_relay_is_down() {
       WAL until it is lost  no limit
       wal_status            reserved
 
-    Relay at http://127.0.0.1:9464
-      not running here, or http.listen differs: Connection refused
+    PostgreSQL at db.example:5432
+      version               17.5, primary
+      database              shop
+      system identifier     7500000000000000000
+      wal_level             logical
+      current LSN           16/B374D848
     ");
     insta::assert_snapshot!(standing.line(), @"2026-01-02T03:04:05Z, relay does not answer, 54.1 KiB behind, holds 23.3 MiB, reserved");
     assert_eq!(standing.json()["relay"], Value::Null);
@@ -235,15 +235,15 @@ fn the_slot_is_missing() {
 
     hint: outbox-relay check looks at everything that the relay needs
 
+    Relay
+      not asked: http.listen is empty
+
     PostgreSQL at db.example:5432
       version               17.5, primary
       database              shop
       system identifier     7500000000000000000
       wal_level             logical
       current LSN           16/B374D848
-
-    Relay
-      not asked: http.listen is empty
     "#);
     insta::assert_snapshot!(standing.line(), @r#"2026-01-02T03:04:05Z, relay not asked, problem: slot "orders" does not exist"#);
 }
@@ -270,12 +270,8 @@ fn the_slot_is_lost() {
 
     hint: outbox-relay check looks at everything that the relay needs
 
-    PostgreSQL at db.example:5432
-      version               17.5, primary
-      database              shop
-      system identifier     7500000000000000000
-      wal_level             logical
-      current LSN           16/B374D848
+    Relay at http://127.0.0.1:9464
+      not running here, or http.listen differs: Connection refused
 
     Slot orders
       used by               nobody
@@ -287,8 +283,12 @@ fn the_slot_is_lost() {
       wal_status            lost
       invalidation_reason   wal_removed
 
-    Relay at http://127.0.0.1:9464
-      not running here, or http.listen differs: Connection refused
+    PostgreSQL at db.example:5432
+      version               17.5, primary
+      database              shop
+      system identifier     7500000000000000000
+      wal_level             logical
+      current LSN           16/B374D848
     "#);
 }
 
@@ -315,4 +315,26 @@ fn what_is_no_page_of_a_relay_is_no_answer() {
     for page in ["", "<html>", "{}", "{\"state\": 1}", "[]"] {
         assert!(matches!(Relay::read("a:1".to_owned(), page), Relay::Silent { .. }), "{page}");
     }
+}
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let report = Report {
+        version: "0.1.0".to_owned(),
+        state: "blocked".to_owned(),
+        state_seconds: 83.0,
+        blocked: Some(Blocked {
+            on: "topic".to_owned(),
+            seconds: 83.0,
+            reason: "topic \"outbox.event.refund\" does not exist".to_owned(),
+            ..Blocked::default()
+        }),
+        slot: "outbox_relay".to_owned(),
+        oldest_unconfirmed_age_seconds: 84.0,
+        last_delivery_seconds_ago: Some(84.0),
+        ..report()
+    };
+    let standing = Standing { slot: "outbox_relay".to_owned(), ..standing(Some(slot()), answered(&report)) };
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains(&format!("```text\n{}```\n", standing.text())), "{}", standing.text());
 }
