@@ -23,6 +23,7 @@ pub mod in_flight;
 pub mod outbox;
 pub mod relay;
 pub mod server_stop;
+pub mod silence;
 pub mod wal;
 
 // The two sides.
@@ -42,5 +43,8 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod metrics;
+pub mod report;
 pub mod status;
 pub mod systemd;
+
+mod reminder;

@@ -1,9 +1,9 @@
 //! outbox-relay: reads the command line, the environment and the configuration, then hands over to the library.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
@@ -38,7 +38,13 @@ fn main() -> ExitCode {
             cli::setup::run(&arguments, options, std::env::vars_os(), &mut out, &mut err)
                 .map_err(anyhow::Error::from)
         }
-        Command::Status(_) => Err(anyhow::anyhow!("status is not there yet")),
+        Command::Status(options) => load(&arguments).and_then(|(config, server)| {
+            let runtime = runtime()?;
+            let terminal = std::io::stdout().is_terminal();
+            let fine = runtime.block_on(cli::status::run(options, &config, &server, terminal));
+            runtime.shutdown_background();
+            Ok(u8::from(!fine?))
+        }),
         Command::Config(output) => {
             config::effective(arguments.config.as_deref(), std::env::vars_os(), &arguments.set)
                 .map_err(anyhow::Error::from)
@@ -62,13 +68,17 @@ fn load(arguments: &Cli) -> anyhow::Result<(Config, ConnInfo)> {
 fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
     log::start(config.log).context("start logging")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outbox-relay starts");
-    let status = Arc::new(Status::new(Instant::now()));
+    let status = Arc::new(Status::new(Instant::now(), SystemTime::now()));
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = &config.http {
-        let pages = Pages { status: Arc::clone(&status), metrics: Arc::clone(&metrics) };
+        let pages = Pages {
+            status: Arc::clone(&status),
+            metrics: Arc::clone(&metrics),
+            postgres: Arc::new(config.postgres.clone()),
+        };
         let http =
             http::serve(listen, pages).with_context(|| format!("listen on http.listen = \"{listen}\""))?;
-        tracing::info!("/live, /ready and /metrics are on http://{}", http.address);
+        tracing::info!("status, probes and metrics are on http://{}/", http.address);
     }
     let manager = service_manager();
     manager.ready();

@@ -1,54 +1,79 @@
 //! What is counted and measured, in Prometheus' terms.
+//!
+//! Counters live as long as the process and are counted where things happen. Everything else is read off a
+//! [`Snapshot`] at the moment of the scrape (`moment`), so that the page shows the same as the other pages.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::time::Instant;
+mod moment;
+mod plain_text;
+mod process;
 
-use prometheus_client::encoding::text::encode;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::lsn::Lsn;
-use crate::outbox::Topic;
-use crate::status::{On, Snapshot, State};
+use crate::outbox::{RejectionReason, Topic};
+use crate::status::Snapshot;
+
+pub use plain_text::plain_text;
 
 /// All metrics. Counting takes no lock but that of a label's table.
 pub struct Metrics {
     registry: Registry,
     delivered: Family<Label, Counter>,
     delivered_bytes: Family<Label, Counter>,
+    /// Topics that are shown by their name.
+    shown: Mutex<HashSet<Topic>>,
     rejected: Family<Label, Counter>,
     ignored: Family<Label, Counter>,
     timestamps_replaced: Family<Label, Counter>,
     /// Transactions acknowledged to PostgreSQL.
     pub transactions_confirmed: Counter,
-    /// Records handed to Kafka, not confirmed.
-    pub in_flight_records: Gauge,
-    /// Their bytes.
-    pub in_flight_bytes: Gauge,
-    /// End of what was received.
-    pub received_lsn: Gauge<f64, AtomicU64>,
-    /// End of what is confirmed.
-    pub confirmed_lsn: Gauge<f64, AtomicU64>,
-    /// WAL that the slot holds.
-    pub slot_retained_wal_bytes: Gauge,
     /// Seconds from a transaction's commit to Kafka's confirmation of its record.
     pub commit_to_delivery: Histogram,
-    /// Age of the oldest event that was read and not confirmed.
-    pub oldest_unconfirmed_age: Gauge<f64, AtomicU64>,
-    blocked: Family<Label, Gauge<f64, AtomicU64>>,
-    state: Family<Label, Gauge<i64, AtomicI64>>,
     sessions: Family<Label, Counter>,
+}
+
+/// How a replication session ended: the values of the label `end` of `sessions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The relay was asked to stop.
+    Stopped,
+    /// PostgreSQL, or the way to it.
+    Postgres,
+    /// Kafka, or the way to it.
+    Kafka,
+    /// An event that Kafka will never take was waiting for somebody, however the session was ended then.
+    Rejected,
+    /// Another instance has taken over.
+    Fenced,
 }
 
 type Label = [(&'static str, String); 1];
 
+/// Every metric's name begins so, but those that all programs share.
+const PREFIX: &str = "outbox_relay";
+
+/// The values of `reason` beside those of [`RejectionReason`]: passed over because somebody said so.
+const SKIPPED: &str = "skipped";
+
+/// The values of `operation` of `ignored_changes_total`.
+const OPERATIONS: [&str; 3] = ["update", "delete", "truncate"];
+
+/// The values of `reason` of `timestamps_replaced_total`.
+const REPLACED: [&str; 3] = ["null", "out_of_range", "ahead"];
+
 /// Beyond this many topics the rest is one: a label's values are kept for ever, here and in Prometheus.
 const MOST_TOPICS: usize = 200;
+
+/// The topic of that rest. No topic can have this name.
+const OTHER: &str = "(other)";
 
 /// Upper bounds of the histogram's buckets, in seconds: 0.5 ms to 60 s.
 const BUCKETS: [f64; 17] =
@@ -57,38 +82,64 @@ const BUCKETS: [f64; 17] =
 /// Counters of deliveries, looked up once per topic: for the session, which counts every record.
 pub struct Deliveries<'a> {
     metrics: &'a Metrics,
-    known: HashSet<Topic>,
-    last: Option<(Topic, Counter, Counter)>,
+    counters: HashMap<Topic, DeliveryCounters>,
+    last: Option<(Topic, DeliveryCounters)>,
+}
+
+#[derive(Clone)]
+struct DeliveryCounters {
+    events: Counter,
+    bytes: Counter,
+}
+
+impl End {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Stopped, Self::Postgres, Self::Kafka, Self::Rejected, Self::Fenced];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::Rejected => "rejected",
+            Self::Fenced => "fenced",
+        }
+    }
 }
 
 impl Metrics {
-    /// Every metric at zero; those with a fixed set of labels are there from the start.
+    /// Every metric at zero; those with a fixed set of labels have all of them from the start, so that a rate can be
+    /// taken of the first event.
     #[must_use]
     pub fn new() -> Self {
         let metrics = Self {
-            registry: Registry::with_prefix("outbox_relay"),
+            registry: Registry::with_prefix(PREFIX),
             delivered: Family::default(),
             delivered_bytes: Family::default(),
+            shown: Mutex::default(),
             rejected: Family::default(),
             ignored: Family::default(),
             timestamps_replaced: Family::default(),
             transactions_confirmed: Counter::default(),
-            in_flight_records: Gauge::default(),
-            in_flight_bytes: Gauge::default(),
-            received_lsn: Gauge::default(),
-            confirmed_lsn: Gauge::default(),
-            slot_retained_wal_bytes: Gauge::default(),
             commit_to_delivery: Histogram::new(BUCKETS),
-            oldest_unconfirmed_age: Gauge::default(),
-            blocked: Family::default(),
-            state: Family::default(),
             sessions: Family::default(),
         };
-        for reason in ["too_large", "invalid_topic", "invalid_partition", "null", "refused"] {
-            let _ = metrics.rejected.get_or_create(&label("reason", reason));
+        let present = |family: &Family<Label, Counter>, name, value: &str| {
+            let _ = family.get_or_create(&label(name, value));
+        };
+        for reason in RejectionReason::ALL.map(RejectionReason::as_str).into_iter().chain([SKIPPED]) {
+            present(&metrics.rejected, "reason", reason);
         }
-        for end in ["stopped", "postgres", "kafka", "rejected"] {
-            let _ = metrics.sessions.get_or_create(&label("end", end));
+        for end in End::ALL {
+            present(&metrics.sessions, "end", end.as_str());
+        }
+        for operation in OPERATIONS {
+            present(&metrics.ignored, "operation", operation);
+        }
+        for reason in REPLACED {
+            present(&metrics.timestamps_replaced, "reason", reason);
         }
         metrics.registered()
     }
@@ -101,7 +152,11 @@ impl Metrics {
             "Key and value bytes confirmed by Kafka",
             self.delivered_bytes.clone(),
         );
-        registry.register("events_rejected", "Events that Kafka can never take", self.rejected.clone());
+        registry.register(
+            "events_rejected",
+            "Events that Kafka can never take, or that were passed over on purpose",
+            self.rejected.clone(),
+        );
         registry.register(
             "ignored_changes",
             "UPDATE, DELETE and TRUNCATE on an outbox table, which are not relayed",
@@ -118,58 +173,25 @@ impl Metrics {
             self.transactions_confirmed.clone(),
         );
         registry.register(
-            "in_flight_records",
-            "Records handed to Kafka and not confirmed",
-            self.in_flight_records.clone(),
-        );
-        registry.register("in_flight_bytes", "Memory that they take", self.in_flight_bytes.clone());
-        registry.register("received_lsn", "End of the WAL received, as a number", self.received_lsn.clone());
-        registry.register(
-            "confirmed_lsn",
-            "End of the WAL confirmed, as a number",
-            self.confirmed_lsn.clone(),
-        );
-        registry.register(
-            "slot_retained_wal_bytes",
-            "WAL that the replication slot holds",
-            self.slot_retained_wal_bytes.clone(),
-        );
-        registry.register(
             "commit_to_delivery_seconds",
             "Time from a transaction's commit to Kafka's confirmation of its event",
             self.commit_to_delivery.clone(),
         );
-        registry.register(
-            "oldest_unconfirmed_age_seconds",
-            "Age of the oldest event that was read and not confirmed",
-            self.oldest_unconfirmed_age.clone(),
-        );
-        registry.register(
-            "blocked_seconds",
-            "How long the relay has been kept from moving",
-            self.blocked.clone(),
-        );
-        registry.register("state", "What the relay is doing", self.state.clone());
         registry.register("sessions", "Replication sessions by how they ended", self.sessions.clone());
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         self
     }
 
-    /// The page that Prometheus scrapes. State and blocked time are taken from `snapshot`.
+    /// The page that Prometheus scrapes, as OpenMetrics text; see [`plain_text`] for who does not take that. `now` and
+    /// `wall` are the same moment on two clocks.
     #[must_use]
-    pub fn page(&self, snapshot: &Snapshot, now: Instant) -> String {
-        for state in State::ALL {
-            self.state.get_or_create(&label("state", state.as_str())).set(i64::from(state == snapshot.state));
-        }
-        for on in On::ALL {
-            let blocked = snapshot.blocked.as_ref().filter(|blocked| blocked.on == on);
-            let seconds =
-                blocked.map_or(0.0, |blocked| now.saturating_duration_since(blocked.since).as_secs_f64());
-            self.blocked.get_or_create(&label("on", on.as_str())).set(seconds);
-        }
+    pub fn page(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) -> String {
         let mut page = String::new();
         // Writing into a string cannot fail.
-        let _ = encode(&mut page, &self.registry);
+        let _ = encode_registry(&mut page, &self.registry);
+        let _ = encode_registry(&mut page, &moment::registry(PREFIX, snapshot, now, wall));
+        let _ = encode_registry(&mut page, &process::registry());
+        let _ = encode_eof(&mut page);
         page
     }
 
@@ -189,14 +211,21 @@ impl Metrics {
     }
 
     /// Counts a replication session that has ended.
-    pub fn session_ended(&self, end: &str) {
-        self.sessions.get_or_create(&label("end", end)).inc();
+    pub fn session_ended(&self, end: End) {
+        self.sessions.get_or_create(&label("end", end.as_str())).inc();
     }
 
     /// The counters of deliveries.
     #[must_use]
     pub fn deliveries(&self) -> Deliveries<'_> {
-        Deliveries { metrics: self, known: HashSet::new(), last: None }
+        Deliveries { metrics: self, counters: HashMap::new(), last: None }
+    }
+
+    /// Whether `topic` has, or gets, a name of its own on the page.
+    fn shows(&self, topic: &Topic) -> bool {
+        // A set is right after a panic as well.
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.contains(topic) || (shown.len() < MOST_TOPICS && shown.insert(topic.clone()))
     }
 }
 
@@ -209,28 +238,31 @@ impl Default for Metrics {
 impl Deliveries<'_> {
     /// Counts a record of `topic` with `bytes` of key and value.
     pub fn count(&mut self, topic: &Topic, bytes: usize) {
-        if self.last.as_ref().is_none_or(|(last, ..)| last != topic) {
-            let room = self.known.len() < MOST_TOPICS || self.known.contains(topic);
-            let shown = if room { topic.as_str() } else { "(other)" };
-            let label = label("topic", shown);
-            if room {
-                self.known.insert(topic.clone());
-            }
-            let events = self.metrics.delivered.get_or_create_owned(&label);
-            let size = self.metrics.delivered_bytes.get_or_create_owned(&label);
-            self.last = Some((topic.clone(), events, size));
+        if self.last.as_ref().is_none_or(|(last, _)| last != topic) {
+            let counters = self.counters_of(topic);
+            self.last = Some((topic.clone(), counters));
         }
-        if let Some((_, events, size)) = &self.last {
-            events.inc();
-            size.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if let Some((_, counters)) = &self.last {
+            counters.events.inc();
+            counters.bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
         }
     }
-}
 
-/// A position as a gauge has it; exact up to 8 PiB of WAL.
-#[must_use]
-pub fn position(lsn: Lsn) -> f64 {
-    lsn.as_u64() as f64
+    fn counters_of(&mut self, topic: &Topic) -> DeliveryCounters {
+        if let Some(counters) = self.counters.get(topic) {
+            return counters.clone();
+        }
+        let shown = self.metrics.shows(topic);
+        let label = label("topic", if shown { topic.as_str() } else { OTHER });
+        let counters = DeliveryCounters {
+            events: self.metrics.delivered.get_or_create_owned(&label),
+            bytes: self.metrics.delivered_bytes.get_or_create_owned(&label),
+        };
+        if shown {
+            self.counters.insert(topic.clone(), counters.clone());
+        }
+        counters
+    }
 }
 
 fn label(name: &'static str, value: &str) -> Label {
@@ -238,35 +270,5 @@ fn label(name: &'static str, value: &str) -> Label {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_has_the_contracts_names() {
-        let metrics = Metrics::new();
-        let mut deliveries = metrics.deliveries();
-        for number in 0..=MOST_TOPICS {
-            deliveries.count(&Topic::new(format!("t{number}").as_bytes()).unwrap(), 3);
-        }
-        deliveries.count(&Topic::new(b"t0").unwrap(), 4);
-        let page = metrics.page(&Snapshot { state: State::Streaming, blocked: None }, Instant::now());
-        for line in [
-            "outbox_relay_events_delivered_total{topic=\"t0\"} 2",
-            "outbox_relay_delivered_bytes_total{topic=\"t0\"} 7",
-            "outbox_relay_events_delivered_total{topic=\"(other)\"} 1",
-            "outbox_relay_events_rejected_total{reason=\"too_large\"} 0",
-            "outbox_relay_transactions_confirmed_total 0",
-            "outbox_relay_in_flight_records 0",
-            "outbox_relay_commit_to_delivery_seconds_count 0",
-            "outbox_relay_state{state=\"streaming\"} 1",
-            "outbox_relay_state{state=\"blocked\"} 0",
-            "outbox_relay_blocked_seconds{on=\"kafka\"} 0.0",
-            "outbox_relay_sessions_total{end=\"postgres\"} 0",
-        ] {
-            assert!(page.contains(line), "{line} is not on the page:\n{page}");
-        }
-        assert!(
-            page.contains(&format!("outbox_relay_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")))
-        );
-    }
-}
+#[path = "metrics/tests.rs"]
+mod tests;

@@ -21,12 +21,13 @@ use crate::config::Config;
 use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
 use crate::kafka::{self, Verdict};
-use crate::metrics::{Deliveries, Metrics, position};
+use crate::metrics::{Deliveries, End, Metrics};
 use crate::outbox::{Rejection, TableError};
 use crate::postgres::connection::{Connection, Frame};
 use crate::postgres::conninfo::ConnInfo;
 use crate::relay::{self, Relay, Step};
 use crate::server_stop::ServerStop;
+use crate::silence::Silence;
 use crate::status::{State, Status};
 use crate::wal::{PgTimestamp, status_update};
 use control_watch::{ControlWatch, Seen, Unresolved};
@@ -49,6 +50,7 @@ pub struct Session<'a> {
     relay: Relay,
     feedback: Feedback,
     server_stop: ServerStop,
+    silence: Silence,
     /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
     /// copy lands after its replay.
     settling: bool,
@@ -80,6 +82,8 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let started = start::start(config, info, known, outlet, status).await?;
         let now = Instant::now();
+        let server = started.connection.host().to_string();
+        status.progress(|progress| progress.server = Some(server));
         Ok(Self {
             settling: outlet.unreported() > 0,
             config,
@@ -98,6 +102,7 @@ impl<'a> Session<'a> {
             relay: started.relay,
             feedback: Feedback::new(now, started.wal_sender_timeout),
             server_stop: ServerStop::default(),
+            silence: Silence::new(now, started.wal_sender_timeout),
             rejected: None,
             unresolved: None,
             owed_since: now,
@@ -113,15 +118,24 @@ impl<'a> Session<'a> {
     pub async fn run(mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let ended = self.stream(shutdown).await;
         self.outlet.release();
-        match ended {
+        let (metrics, rejected) = (self.metrics, self.rejected.is_some());
+        let ended = match ended {
             Ok(()) => self.stop().await,
             Err(error) => {
+                // What came after the last tick.
+                self.show_progress();
                 if matches!(error, Error::StreamEnded) {
                     self.answer_goodbye().await;
                 }
                 Err(error)
             }
-        }
+        };
+        metrics.session_ended(match &ended {
+            _ if rejected => End::Rejected,
+            Ok(()) => End::Stopped,
+            Err(error) => error.end(),
+        });
+        ended
     }
 
     /// The loop. Its arms, by priority: the order to stop; delivery reports and held records; feedback and the tick;
@@ -162,7 +176,12 @@ impl<'a> Session<'a> {
                 Some(Frame::Notice(notice)) if notice.code == PREREQUISITE_STATE => {
                     return Err(findings::publication_skipped(&notice).into());
                 }
-                Some(Frame::Notice(notice)) => tracing::warn!("PostgreSQL says: {notice}"),
+                Some(Frame::Notice(notice)) => {
+                    let text = notice.to_string();
+                    if self.status.is_news(&text, Instant::now()) {
+                        tracing::warn!("PostgreSQL says: {text}");
+                    }
+                }
                 Some(Frame::CopyDone | Frame::CommandComplete) => return Err(Error::StreamEnded),
             }
         }
@@ -224,6 +243,8 @@ impl<'a> Session<'a> {
                 kafka::Event::Delivered(_) if self.settling => {}
                 kafka::Event::Delivered(token) => {
                     self.owed_since = Instant::now();
+                    self.told.last_delivery = Some(self.owed_since);
+                    self.told.delivered = self.told.delivered.saturating_add(1);
                     if let Some(sent) = self.relay.confirmed(token) {
                         self.deliveries.count(&sent.topic, sent.payload_size);
                         self.metrics.commit_to_delivery.observe(age(sent.committed, now));
@@ -255,9 +276,13 @@ impl<'a> Session<'a> {
         self.outlet.release();
         self.metrics.rejected(rejection.reason.as_str());
         if self.rejected.is_none() {
-            tracing::error!(
-                "{rejection}\n\nhint: reading has stopped, and nothing is lost: mend the cause, then restart the relay"
-            );
+            let text = rejection.to_string();
+            // It comes again in the next session, if PostgreSQL ends this one.
+            if self.status.is_news(&text, Instant::now()) {
+                tracing::error!(
+                    "{text}\n\nhint: reading has stopped, and nothing is lost: mend the cause, then restart the relay"
+                );
+            }
             self.rejected = Some(rejection);
         }
     }
@@ -269,8 +294,7 @@ impl<'a> Session<'a> {
                 let outboxes: Vec<_> = self.control.outboxes().iter().collect();
                 let wanted = Wanted::new(self.config, self.control.server());
                 Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
-                let retained = slot.and_then(|slot| slot.retained_bytes);
-                self.metrics.slot_retained_wal_bytes.set(retained.unwrap_or(0));
+                self.status.slot_seen(slot.as_deref(), Instant::now());
             }
             Seen::Elsewhere(id) => {
                 self.relay.elsewhere(id);
@@ -294,8 +318,10 @@ impl<'a> Session<'a> {
     /// Feedback and the tick, if they are due.
     fn keep_time(&mut self) -> Result<(), Error> {
         let now = Instant::now();
+        self.silence.observe(self.connection.bytes_received(), self.may_read(), now);
         self.send_feedback_if_due(now);
-        let blocked = self.rejected.is_some() || self.outlet.is_blocked();
+        let blocked =
+            self.rejected.is_some() || self.silence.unanswered(now).is_some() || self.outlet.is_blocked();
         if self.tick <= now || blocked != self.told.blocked.is_some() {
             self.tick = now.checked_add(TICK).unwrap_or(now);
             self.control.look_if_due(now, &self.config.postgres);
@@ -306,11 +332,14 @@ impl<'a> Session<'a> {
 
     /// A server that does not read gets one update; further ones would pile up.
     fn send_feedback_if_due(&mut self, now: Instant) {
-        if self.feedback.due(self.relay.position()) > now {
+        if self.feedback.due(self.relay.position()) > now && !self.silence.wants_reply(now) {
             return;
         }
         if self.connection.has_pending_output() {
             self.feedback.postpone(now);
+            if self.silence.wants_reply(now) {
+                self.silence.asked(now);
+            }
         } else {
             self.send_feedback(now);
         }
@@ -318,11 +347,18 @@ impl<'a> Session<'a> {
 
     fn send_feedback(&mut self, now: Instant) {
         let confirmed = self.relay.position();
-        self.connection.queue_copy_data(&status_update(confirmed, pg_time(SystemTime::now())));
+        let reply = self.silence.wants_reply(now);
+        self.connection.queue_copy_data(&status_update(confirmed, pg_time(SystemTime::now()), reply));
         self.feedback.sent(now, confirmed);
+        if reply {
+            self.silence.asked(now);
+        }
         // Together: their difference is watched as a lag.
-        self.metrics.received_lsn.set(position(self.relay.ack().received()));
-        self.metrics.confirmed_lsn.set(position(confirmed.lsn()));
+        let received = self.relay.ack().received();
+        self.status.progress(|progress| {
+            progress.received = received;
+            progress.confirmed = confirmed.lsn();
+        });
         let transactions = self.relay.ack().transactions_confirmed();
         self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
         self.told.transactions = transactions;

@@ -1,26 +1,79 @@
 //! What the relay is doing, for those who look at it from outside: the session writes, HTTP reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
+
+use crate::lsn::Lsn;
+use crate::postgres::control::Slot;
+use crate::reminder::Reminder;
 
 /// The state shared between the session task and the HTTP server.
 #[derive(Debug)]
 pub struct Status {
-    started: Instant,
+    started: Started,
     /// Milliseconds from `started` to the last turn of the session task.
     turned: AtomicU64,
     now: watch::Sender<Snapshot>,
+    said: Mutex<Reminder>,
+}
+
+/// When the process was started, by the clock that never jumps and by the one that people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// To measure from.
+    pub at: Instant,
+    /// To be shown.
+    pub wall: SystemTime,
 }
 
 /// What the relay is doing at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
+    /// When it was started.
+    pub started: Started,
     /// Its state.
     pub state: State,
+    /// Since when it has been in it.
+    pub since: Instant,
     /// Why events do not move, if they do not.
     pub blocked: Option<Blocked>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// The slot, as it was seen last.
+    pub slot: Option<SlotSeen>,
+}
+
+/// How far the relay has come. Between two sessions it is what the last one left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The server that it streams, or streamed last, from.
+    pub server: Option<String>,
+    /// End of what was received.
+    pub received: Lsn,
+    /// End of what is confirmed.
+    pub confirmed: Lsn,
+    /// Records handed to Kafka and not confirmed.
+    pub in_flight_records: usize,
+    /// The memory they take.
+    pub in_flight_bytes: usize,
+    /// When the oldest transaction that was read and not confirmed was committed.
+    pub oldest_unconfirmed: Option<SystemTime>,
+    /// Records that Kafka has confirmed since the process was started.
+    pub delivered: u64,
+    /// When it confirmed the last of them.
+    pub last_delivery: Option<Instant>,
+}
+
+/// A look at the slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSeen {
+    /// What was seen.
+    pub slot: Slot,
+    /// When.
+    pub at: Instant,
 }
 
 /// The values of the metric `state`.
@@ -65,6 +118,9 @@ pub enum On {
 /// The same thing is not said again in the log before this has passed.
 pub(crate) const REMINDER: Duration = Duration::from_secs(30);
 
+/// The name for [`Status::is_news`] of a stream that has begun.
+pub(crate) const STREAMING: &str = "streaming";
+
 /// A session task that has not turned for this long is stuck. It waits for nothing longer than a second.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -103,17 +159,22 @@ impl On {
 }
 
 impl Status {
-    /// A relay that has just been started.
+    /// A relay that has just been started; `wall` is what the wall clock says `now`.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
-        let first = Snapshot { state: State::Connecting, blocked: None };
-        Self { started: now, turned: AtomicU64::new(0), now: watch::Sender::new(first) }
+    pub fn new(now: Instant, wall: SystemTime) -> Self {
+        let started = Started { at: now, wall };
+        Self {
+            started,
+            turned: AtomicU64::new(0),
+            now: watch::Sender::new(Snapshot::new(started)),
+            said: Mutex::default(),
+        }
     }
 
     /// The session task lives.
     pub fn turn(&self, now: Instant) {
         let millis =
-            u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
+            u64::try_from(now.saturating_duration_since(self.started.at).as_millis()).unwrap_or(u64::MAX);
         self.turned.store(millis, Ordering::Relaxed);
     }
 
@@ -121,21 +182,53 @@ impl Status {
     #[must_use]
     pub fn is_live(&self, now: Instant) -> bool {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.started).saturating_sub(turned) < STUCK
+        now.saturating_duration_since(self.started.at).saturating_sub(turned) < STUCK
     }
 
     /// The relay is in `state`, and nothing blocks it.
     pub fn enter(&self, state: State) {
-        self.set(Snapshot { state, blocked: None });
+        self.now.send_modify(|snapshot| {
+            snapshot.enter(state, Instant::now());
+            snapshot.blocked = None;
+            if state == State::Standby {
+                // What this instance had not confirmed is the other one's now.
+                snapshot.progress.in_flight_records = 0;
+                snapshot.progress.in_flight_bytes = 0;
+                snapshot.progress.oldest_unconfirmed = None;
+            }
+        });
     }
 
     /// The relay is in `state` and kept from moving. The time since when is kept as long as it is kept by the same.
     pub fn block(&self, state: State, on: On, reason: &str, now: Instant) {
-        let since = match &self.now.borrow().blocked {
-            Some(blocked) if blocked.on == on => blocked.since,
-            _ => now,
-        };
-        self.set(Snapshot { state, blocked: Some(Blocked { on, since, reason: reason.to_owned() }) });
+        self.now.send_modify(|snapshot| {
+            snapshot.enter(state, now);
+            let before = snapshot.blocked.as_ref().filter(|blocked| blocked.on == on);
+            let since = before.map_or(now, |blocked| blocked.since);
+            snapshot.blocked = Some(Blocked { on, since, reason: reason.to_owned() });
+        });
+    }
+
+    /// Writes down how far the relay has come.
+    pub fn progress(&self, update: impl FnOnce(&mut Progress)) {
+        self.now.send_modify(|snapshot| update(&mut snapshot.progress));
+    }
+
+    /// The slot was looked at.
+    pub fn slot_seen(&self, slot: Option<&Slot>, now: Instant) {
+        let seen = slot.map(|slot| SlotSeen { slot: slot.clone(), at: now });
+        self.now.send_modify(|snapshot| snapshot.slot = seen);
+    }
+
+    /// Whether `text` is worth a line in the log: it was not said in the last 30 s, in this session or an earlier one.
+    pub fn is_news(&self, text: &str, now: Instant) -> bool {
+        // Nothing panics in there; and what was said is right in any case.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).is_news(text, now)
+    }
+
+    /// The next `text` is news, however soon it comes: it answers something that was just said.
+    pub fn forget(&self, text: &str) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).forget(text);
     }
 
     /// What the relay is doing now.
@@ -143,13 +236,35 @@ impl Status {
     pub fn snapshot(&self) -> Snapshot {
         self.now.borrow().clone()
     }
+}
 
-    fn set(&self, next: Snapshot) {
-        self.now.send_if_modified(|now| {
-            let changed = *now != next;
-            *now = next;
-            changed
-        });
+impl Snapshot {
+    /// That of a relay which has just been started.
+    #[must_use]
+    pub fn new(started: Started) -> Self {
+        let (state, since) = (State::Connecting, started.at);
+        Self { started, state, since, blocked: None, progress: Progress::default(), slot: None }
+    }
+
+    /// This instance holds the replication stream, whether events can move or not.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, State::Streaming | State::Blocked)
+    }
+
+    /// How old the oldest event is that was read and not confirmed, by the wall clock; zero if there is none, or if the
+    /// server's clock is ahead of ours.
+    #[must_use]
+    pub fn oldest_unconfirmed_age(&self, wall: SystemTime) -> Duration {
+        let oldest = self.progress.oldest_unconfirmed;
+        oldest.and_then(|committed| wall.duration_since(committed).ok()).unwrap_or_default()
+    }
+
+    fn enter(&mut self, state: State, now: Instant) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+        }
     }
 }
 
@@ -161,20 +276,39 @@ mod tests {
     fn the_time_of_a_block_is_kept_while_the_reason_stays() {
         let start = Instant::now();
         let later = start + Duration::from_secs(5);
-        let status = Status::new(start);
+        let status = Status::new(start, SystemTime::UNIX_EPOCH);
         status.block(State::Blocked, On::Kafka, "no broker answers", start);
         status.block(State::Blocked, On::Kafka, "still no broker answers", later);
         assert_eq!(status.snapshot().blocked.unwrap().since, start);
         status.block(State::Blocked, On::Topic, "topic missing", later);
         assert_eq!(status.snapshot().blocked.unwrap().since, later);
+        assert_eq!(status.snapshot().since, start);
         status.enter(State::Streaming);
-        assert_eq!(status.snapshot(), Snapshot { state: State::Streaming, blocked: None });
+        let streaming = status.snapshot();
+        assert_eq!((streaming.state, streaming.blocked), (State::Streaming, None));
+    }
+
+    #[test]
+    fn a_standby_has_nothing_in_flight() {
+        let status = Status::new(Instant::now(), SystemTime::UNIX_EPOCH);
+        let left = Progress {
+            received: Lsn::new(7),
+            in_flight_records: 3,
+            in_flight_bytes: 2_000,
+            oldest_unconfirmed: Some(SystemTime::UNIX_EPOCH),
+            delivered: 5,
+            ..Progress::default()
+        };
+        status.progress(|progress| *progress = left);
+        status.enter(State::Standby);
+        let expected = Progress { received: Lsn::new(7), delivered: 5, ..Progress::default() };
+        assert_eq!(status.snapshot().progress, expected);
     }
 
     #[test]
     fn a_task_that_does_not_turn_is_not_live() {
         let start = Instant::now();
-        let status = Status::new(start);
+        let status = Status::new(start, SystemTime::UNIX_EPOCH);
         assert!(status.is_live(start + Duration::from_secs(29)));
         assert!(!status.is_live(start + STUCK));
         status.turn(start + STUCK);

@@ -10,7 +10,7 @@ use crate::disposition::Disposition;
 use crate::metrics::Metrics;
 use crate::postgres::conninfo::ConnInfo;
 use crate::session::{Error, Known, Outlet, Session};
-use crate::status::{On, REMINDER, State, Status};
+use crate::status::{On, STREAMING, State, Status};
 
 /// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -18,6 +18,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A session that lived this long was healthy: the pauses begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
+
+/// A start that takes longer than this is worth a reason.
+const SLOW_START: Duration = Duration::from_secs(3);
 
 /// The session task's sign of life.
 const TURN: Duration = Duration::from_secs(1);
@@ -55,15 +58,12 @@ async fn sessions(
     let mut outlet = Outlet::new(config.kafka.clone())?;
     let mut known = Known::default();
     let mut pauses = pauses();
-    let mut told: Option<(String, Instant)> = None;
     loop {
         let began = Instant::now();
         let ended = session(config, info, &mut known, &mut outlet, status, metrics, &mut shutdown).await;
         let Err(error) = ended else {
-            metrics.session_ended("stopped");
             return Ok(());
         };
-        metrics.session_ended(error.end());
         if error.disposition() == Disposition::Stop {
             return Err(error);
         }
@@ -76,13 +76,10 @@ async fn sessions(
         let pause = pauses.next().unwrap_or(LONGEST_PAUSE).max(error.least_delay());
         let text = error.to_string();
         let now = Instant::now();
-        if told
-            .as_ref()
-            .is_none_or(|(last, at)| *last != text || now.saturating_duration_since(*at) >= REMINDER)
-        {
+        if status.is_news(&text, now) {
             let hint = error.hint(info).map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
             tracing::warn!("trying again: {text}{hint}");
-            told = Some((text.clone(), now));
+            status.forget(STREAMING);
         }
         let on = if matches!(error, Error::Kafka(_)) { On::Kafka } else { On::Postgres };
         status.block(State::Connecting, on, &error.line(), now);
@@ -106,8 +103,25 @@ async fn session(
         // Nothing has been sent yet: there is nothing to drain.
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
         session = Session::start(config, info, known, outlet, status, metrics) => session?,
+        () = tell_of_a_slow_start(status) => return Ok(()),
     };
     session.run(shutdown).await
+}
+
+/// A start that neither fails nor gets anywhere is shown as what it is. Never ends.
+async fn tell_of_a_slow_start(status: &Status) {
+    loop {
+        tokio::time::sleep(TURN).await;
+        let snapshot = status.snapshot();
+        if snapshot.state == State::Connecting
+            && snapshot.blocked.is_none()
+            && snapshot.since.elapsed() >= SLOW_START
+        {
+            let reason =
+                "no stream yet: PostgreSQL has not answered, or making the slot waits for open transactions";
+            status.block(State::Connecting, On::Postgres, reason, Instant::now());
+        }
+    }
 }
 
 fn pauses() -> ExponentialBackoff {

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use crate::status::{Snapshot, Status};
+use crate::status::{Blocked, State, Status};
 
 /// The service manager that started the relay, if there is one.
 #[derive(Debug, Default)]
@@ -60,7 +60,8 @@ impl ServiceManager {
         let tick = self.watchdog.map_or(TICK, |watchdog| TICK.min(watchdog / 2));
         let mut told = String::new();
         loop {
-            let line = describe(&status.snapshot());
+            let now = status.snapshot();
+            let line = describe(now.state, now.blocked.as_ref());
             if line != told {
                 self.send(&format!("STATUS={line}"));
                 told = line;
@@ -91,10 +92,10 @@ pub fn watchdog(microseconds: Option<&str>, its_process: Option<&str>, own_proce
 }
 
 /// The state in one line: a second one would be read as another message.
-fn describe(snapshot: &Snapshot) -> String {
-    let text = match &snapshot.blocked {
+fn describe(state: State, blocked: Option<&Blocked>) -> String {
+    let text = match blocked {
         Some(blocked) => format!("blocked on {}: {}", blocked.on.as_str(), blocked.reason),
-        None => snapshot.state.as_str().to_owned(),
+        None => state.as_str().to_owned(),
     };
     text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -102,7 +103,7 @@ fn describe(snapshot: &Snapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Blocked, On, State};
+    use crate::status::On;
 
     #[test]
     fn a_watchdog_is_for_the_process_that_it_names() {
@@ -119,12 +120,10 @@ mod tests {
     #[test]
     fn a_reason_cannot_become_a_message_of_its_own() {
         let reason = "no answer\n\nMAINPID=1".to_owned();
-        let blocked = Some(Blocked { on: On::Postgres, since: Instant::now(), reason });
-        assert_eq!(
-            describe(&Snapshot { state: State::Connecting, blocked }),
-            "blocked on postgres: no answer MAINPID=1"
-        );
-        assert_eq!(describe(&Snapshot { state: State::Streaming, blocked: None }), "streaming");
+        let blocked = Blocked { on: On::Postgres, since: Instant::now(), reason };
+        let line = describe(State::Connecting, Some(&blocked));
+        assert_eq!(line, "blocked on postgres: no answer MAINPID=1");
+        assert_eq!(describe(State::Streaming, None), "streaming");
     }
 
     #[tokio::test]
@@ -134,7 +133,7 @@ mod tests {
         let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
         let manager = ServiceManager::at(path.as_os_str(), Some(Duration::from_millis(4))).unwrap();
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        let status = Status::new(long_ago);
+        let status = Status::new(long_ago, std::time::SystemTime::now());
         let heard = async {
             let mut heard = Vec::new();
             let mut states = State::ALL.into_iter().cycle().skip(1);

@@ -4,6 +4,8 @@
 
 #[path = "readme/configuration.rs"]
 mod configuration;
+#[path = "readme/operation.rs"]
+mod operation;
 
 const README: &str = include_str!("../README.md");
 

@@ -7,6 +7,7 @@ pub mod check;
 pub mod config;
 pub mod log;
 pub mod setup;
+pub mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

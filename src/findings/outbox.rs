@@ -3,7 +3,7 @@
 use super::{Finding, Wanted};
 use crate::outbox::{Mapping, MappingError, Spec, TableName};
 use crate::postgres::sql::{self, identifier};
-use crate::postgres::survey::{Column, Outbox, Published, Server, Survey};
+use crate::postgres::survey::{Column, Outbox, Published, Settings, Survey};
 
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
@@ -61,7 +61,7 @@ fn mapped(
     outbox: &Outbox,
     published: Option<&Published>,
     wanted: &Wanted<'_>,
-    server: &Server,
+    server: &Settings,
 ) -> Option<Finding> {
     let table = &outbox.table.name;
     let Some(column) = outbox.columns.iter().find(|column| column.name == name) else {

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::postgres::sql::{identifier, literal};
-use crate::postgres::survey::{Role, Server};
+use crate::postgres::survey::{Role, Settings};
 use crate::postgres::synchronous;
 
 /// The oldest release the relay works with: before it, `pgoutput` cannot be asked for what the relay needs.
@@ -10,7 +10,7 @@ const OLDEST: u32 = 14;
 /// Since then a standby can decode.
 const DECODES_ON_STANDBY: u32 = 16;
 
-pub(super) fn server(server: &Server, role: &Role, application_name: &str) -> Vec<Finding> {
+pub(super) fn server(server: &Settings, role: &Role, application_name: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.major() < OLDEST {
         findings.push(Finding::stop(

@@ -5,8 +5,9 @@ mod connection;
 use super::*;
 use crate::config;
 use crate::outbox::TableName;
-use crate::postgres::control::{Slot, Table};
-use crate::postgres::survey::{Column, Kind, Outbox, Publication, Published, Role, Server};
+use crate::postgres::control::Slot;
+use crate::postgres::control::Table;
+use crate::postgres::survey::{Column, Kind, Outbox, Publication, Published, Role, Settings};
 use crate::wal::pgoutput::RelationId;
 
 fn table(schema: &str, name: &str) -> TableName {
@@ -28,7 +29,7 @@ fn healthy() -> Survey {
     let mut columns: Vec<_> = names.iter().map(|name| column(name, 25, "text")).collect();
     columns[5] = column("created_at", 1184, "timestamp with time zone");
     Survey {
-        server: Server {
+        server: Settings {
             version_num: 170_011,
             version: "17.11".to_owned(),
             wal_level: "logical".to_owned(),
@@ -151,7 +152,7 @@ fn the_server() {
     let old = |version: &str, version_num, in_recovery| {
         let version = version.to_owned();
         move |survey: &mut Survey| {
-            survey.server = Server { version, version_num, in_recovery, ..survey.server.clone() };
+            survey.server = Settings { version, version_num, in_recovery, ..survey.server.clone() };
         }
     };
     insta::assert_snapshot!(shown(old("13.14", 130_014, false)), @"

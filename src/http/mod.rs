@@ -1,7 +1,10 @@
-//! `/live`, `/ready` and `/metrics`, on a thread and a runtime of their own: they answer whatever the session does.
+//! The pages that tell how the relay is, on a thread and a runtime of their own: they answer whatever the session does.
 
+mod client;
+mod front;
 mod pages;
 mod server;
 
-pub use pages::Pages;
+pub use client::{FetchError, fetch, reachable};
+pub use pages::{Page, Pages};
 pub use server::{Server, serve};

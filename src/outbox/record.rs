@@ -123,6 +123,10 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::TooLarge, Self::InvalidTopic, Self::InvalidPartition, Self::Null, Self::Refused];
+
     /// The label's value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

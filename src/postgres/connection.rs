@@ -175,6 +175,12 @@ impl Connection {
         !self.wire.output.is_empty()
     }
 
+    /// Bytes that have come from the server so far, to tell whether anything comes.
+    #[must_use]
+    pub const fn bytes_received(&self) -> u64 {
+        self.wire.received()
+    }
+
     /// After [`Connection::queue_copy_done`]: writes what is queued, reads and throws away what still comes, and waits
     /// at most `at_most` for the server's own end. True if it came: then the server has taken every status update.
     /// Closing at once would lose the last one, because the server sees the closed socket before it reads.

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls, Row};
 
-use super::conninfo::ConnInfo;
+use super::conninfo::{ConnInfo, Host};
 use super::error::Error;
 use super::startup::{UNLIMITED, UNLIMITED_TRANSACTION};
-use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
+
+pub use super::slot::{Server, Slot};
 
 /// A control connection. Its queries may run while the session does other things.
 pub struct Control {
@@ -27,23 +28,6 @@ pub struct Control {
 /// The handle for queries; it outlives no [`Control`], but may be moved into a future of its own.
 #[derive(Clone)]
 pub struct Catalog(Arc<Client>);
-
-/// A replication slot, as `pg_replication_slots` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Slot {
-    /// Its output plugin; `None` for a physical slot.
-    pub plugin: Option<String>,
-    /// Its database; `None` for a physical slot.
-    pub database: Option<String>,
-    /// The walsender that uses it.
-    pub active_pid: Option<i32>,
-    /// What it was told last.
-    pub confirmed_flush: Option<Lsn>,
-    /// `reserved`, `extended`, `unreserved` or `lost`.
-    pub wal_status: Option<String>,
-    /// WAL between there and the server's present position.
-    pub retained_bytes: Option<i64>,
-}
 
 /// A table, as the catalog has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,32 +75,15 @@ impl Control {
         let mut errors = Vec::new();
         for host in &info.hosts {
             let info = info.at(host);
-            match Self::open(&info).await {
+            match connect(&info, host).await {
                 Ok(control) => return Ok((control, info)),
-                Err(error) if lacks_password(&error) => {
-                    errors.push(Error::PasswordMissing { user: info.user });
-                }
-                Err(error) => errors.push(Error::from_control(format!("connect to {host}"), error)),
+                Err(error) => errors.push(error),
             }
         }
         match errors.pop() {
             Some(error) if errors.is_empty() => Err(error),
             last => Err(Error::NoHost(errors.into_iter().chain(last).collect())),
         }
-    }
-
-    async fn open(info: &ConnInfo) -> Result<Self, tokio_postgres::Error> {
-        let mut config = info.control_config();
-        let unlimited = UNLIMITED.map(|(name, value)| format!("-c {name}={value}")).join(" ");
-        config.options(format!("{} {unlimited}", info.options.as_deref().unwrap_or_default()));
-        let (client, connection) = config.connect(NoTls).await?;
-        let version = connection.parameter("server_version").unwrap_or_default().to_owned();
-        let control = Self { client: Arc::new(client), connection: tokio::spawn(connection) };
-        let (since, sql) = UNLIMITED_TRANSACTION;
-        if major(&version).is_some_and(|major| major >= since) {
-            control.client.batch_execute(sql).await?;
-        }
-        Ok(control)
     }
 
     /// A handle for queries.
@@ -137,6 +104,38 @@ impl Control {
     }
 }
 
+/// Connects and logs in. The driver keeps to the time-out only until the connection is open; a server that is frozen
+/// accepts it and never answers.
+async fn connect(info: &ConnInfo, host: &Host) -> Result<Control, Error> {
+    let action = format!("connect to {host}");
+    let opened = match info.connect_timeout {
+        Some(limit) => match tokio::time::timeout(limit, open(info)).await {
+            Ok(opened) => opened,
+            Err(_) => return Err(Error::Timeout { action: action.into(), limit }),
+        },
+        None => open(info).await,
+    };
+    opened.map_err(|error| match lacks_password(&error) {
+        true => Error::PasswordMissing { user: info.user.clone() },
+        false => Error::from_control(action, error),
+    })
+}
+
+/// Opens a session without the limits that somebody may have set for the role.
+async fn open(info: &ConnInfo) -> Result<Control, tokio_postgres::Error> {
+    let mut config = info.control_config();
+    let unlimited = UNLIMITED.map(|(name, value)| format!("-c {name}={value}")).join(" ");
+    config.options(format!("{} {unlimited}", info.options.as_deref().unwrap_or_default()));
+    let (client, connection) = config.connect(NoTls).await?;
+    let version = connection.parameter("server_version").unwrap_or_default().to_owned();
+    let control = Control { client: Arc::new(client), connection: tokio::spawn(connection) };
+    let (since, sql) = UNLIMITED_TRANSACTION;
+    if major(&version).is_some_and(|major| major >= since) {
+        control.client.batch_execute(sql).await?;
+    }
+    Ok(control)
+}
+
 /// Whether the server asks for a password and there is none; the driver has no other sign for it.
 fn lacks_password(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.to_string() == "password missing")
@@ -154,20 +153,6 @@ impl Drop for Control {
 }
 
 impl Catalog {
-    /// The slot `name`; `None` if there is none.
-    ///
-    /// # Errors
-    /// If the query fails.
-    pub async fn slot(&self, name: &str) -> Result<Option<Slot>, Error> {
-        const ACTION: &str = "look at the replication slot";
-        let sql = "SELECT plugin::text, database::text, active_pid, confirmed_flush_lsn::text, wal_status, \
-                          pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-                                               ELSE pg_current_wal_lsn() END, restart_lsn)::int8 \
-                     FROM pg_replication_slots WHERE slot_name = $1::text::name";
-        let rows = self.query(ACTION, sql, &[&name]).await?;
-        rows.first().map(slot).transpose().map_err(wrong(ACTION))
-    }
-
     /// The tables that table `id` is a partition of, and itself; empty if it is not in the catalog any more.
     ///
     /// # Errors
@@ -220,21 +205,6 @@ impl Catalog {
 
 pub(crate) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |error| Error::from_control(action, error)
-}
-
-fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
-    let lsn = |index: usize| {
-        let text: Option<String> = row.try_get(index)?;
-        Ok(text.and_then(|text| text.parse().ok()))
-    };
-    Ok(Slot {
-        plugin: row.try_get(0)?,
-        database: row.try_get(1)?,
-        active_pid: row.try_get(2)?,
-        confirmed_flush: lsn(3)?,
-        wal_status: row.try_get(4)?,
-        retained_bytes: row.try_get(5)?,
-    })
 }
 
 /// Object id, schema and name; `None` where an outer join found no table.

@@ -17,5 +17,6 @@ mod auth;
 mod commands;
 mod messages;
 mod server_error;
+mod slot;
 mod startup;
 mod wire;

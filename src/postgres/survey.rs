@@ -15,7 +15,7 @@ use crate::wal::pgoutput::RelationId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// The server.
-    pub server: Server,
+    pub server: Settings,
     /// Who the relay is there.
     pub role: Role,
     /// The tables that were asked for, in that order; `None`: there is none of that name.
@@ -26,9 +26,9 @@ pub struct Survey {
     pub slot: Option<Slot>,
 }
 
-/// A server.
+/// A server: its version, and what it is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub struct Settings {
     /// `server_version_num`: 170011.
     pub version_num: u32,
     /// `server_version`, as people know it.
@@ -131,7 +131,7 @@ pub struct Published {
     pub row_filter: Option<String>,
 }
 
-impl Server {
+impl Settings {
     /// 17 of 17.11.
     #[must_use]
     pub const fn major(&self) -> u32 {
@@ -172,7 +172,7 @@ impl Catalog {
     /// # Errors
     /// If a query fails.
     pub async fn survey(&self, tables: &[TableName], publication: &str, slot: &str) -> Result<Survey, Error> {
-        let server = self.server().await?;
+        let server = self.settings().await?;
         let mut found = Vec::with_capacity(tables.len());
         for table in tables {
             found.push((table.clone(), self.outbox(table).await?));
@@ -186,7 +186,7 @@ impl Catalog {
         })
     }
 
-    async fn server(&self) -> Result<Server, Error> {
+    async fn settings(&self) -> Result<Settings, Error> {
         const ACTION: &str = "look at the server's settings";
         let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
                           current_setting('wal_level'), pg_is_in_recovery(), \
@@ -198,7 +198,7 @@ impl Catalog {
                           (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout')";
         let rows = self.query(ACTION, sql, &[]).await?;
         let row = rows.first().ok_or_else(|| Error::Closed { action: ACTION.into() })?;
-        server(row).map_err(wrong(ACTION))
+        settings(row).map_err(wrong(ACTION))
     }
 
     async fn role(&self) -> Result<Role, Error> {
@@ -301,10 +301,10 @@ impl Catalog {
 /// The first release whose publications can leave out columns and rows.
 const LISTS_COLUMNS: u32 = 150_000;
 
-fn server(row: &Row) -> Result<Server, tokio_postgres::Error> {
+fn settings(row: &Row) -> Result<Settings, tokio_postgres::Error> {
     let number = |index: usize| row.try_get::<_, i32>(index).map(|number| u32::try_from(number).unwrap_or(0));
     let millis: i64 = row.try_get(9)?;
-    Ok(Server {
+    Ok(Settings {
         version_num: number(0)?,
         version: row.try_get(1)?,
         wal_level: row.try_get(2)?,

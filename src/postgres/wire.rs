@@ -28,6 +28,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 pub(super) struct Wire {
     socket: Box<dyn Socket>,
     input: BytesMut,
+    /// Bytes read so far.
+    received: u64,
     /// Size of the allocation behind `input`, as far as we asked for it.
     chunk: usize,
     pub(super) output: BytesMut,
@@ -54,6 +56,7 @@ impl Wire {
         Self {
             socket,
             input: BytesMut::with_capacity(CHUNK),
+            received: 0,
             chunk: CHUNK,
             output: BytesMut::new(),
             write_error: None,
@@ -71,6 +74,11 @@ impl Wire {
     /// What has been read and not been cut yet.
     pub(super) fn unread(&self) -> &[u8] {
         &self.input
+    }
+
+    /// Bytes read since the socket was handed over.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
     }
 
     /// Waits until something moves, and moves it once: pending output to the socket, and, if `read`, from the socket
@@ -118,6 +126,7 @@ impl Wire {
         // The future holds no state of its own between polls, so it can be made anew for each.
         let read = pin!(self.socket.read_buf(&mut self.input));
         let count = ready!(read.poll(context))?;
+        self.received = self.received.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         Poll::Ready(Ok(count))
     }
 

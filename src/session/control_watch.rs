@@ -39,7 +39,7 @@ pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
     /// The publication and the slot as they are now.
-    State { publication: Option<Publication>, slot: Option<Slot> },
+    State { publication: Option<Publication>, slot: Option<Box<Slot>> },
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -49,7 +49,7 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<(Option<Publication>, Option<Slot>), Error>),
+    State(Result<(Option<Publication>, Option<Box<Slot>>), Error>),
     Ancestors(Result<Vec<Table>, Error>),
     Control(Result<Control, Error>),
 }
@@ -191,8 +191,9 @@ async fn state(
     publication: &str,
     slot: &str,
     version_num: u32,
-) -> Result<(Option<Publication>, Option<Slot>), Error> {
-    Ok((catalog.publication(publication, slot, version_num).await?, catalog.slot(slot).await?))
+) -> Result<(Option<Publication>, Option<Box<Slot>>), Error> {
+    let publication = catalog.publication(publication, slot, version_num).await?;
+    Ok((publication, catalog.slot(slot).await?.map(Box::new)))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

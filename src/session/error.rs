@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::disposition::Disposition;
 use crate::findings::{self, Finding, Findings};
+use crate::metrics::End;
 use crate::outbox::TableError;
 use crate::postgres::conninfo::ConnInfo;
 use crate::wal::TimelineHistoryError;
@@ -75,12 +76,12 @@ impl Error {
         }
     }
 
-    /// The label `end` of the metric `sessions_total`.
+    /// How a session that it ended is counted.
     #[must_use]
-    pub fn end(&self) -> &'static str {
+    pub fn end(&self) -> End {
         match self {
-            Self::Kafka(_) => "kafka",
-            _ => "postgres",
+            Self::Kafka(_) => End::Kafka,
+            _ => End::Postgres,
         }
     }
 

@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Session, age};
-use crate::metrics::position;
+use super::Session;
 use crate::relay::Tally;
-use crate::status::{On, REMINDER, State};
+use crate::status::{On, State};
+use crate::wal::PgTimestamp;
 
 /// What was already counted or said.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) tally: Tally,
     pub(super) transactions: u64,
+    /// Deliveries that the status does not know of yet.
+    pub(super) delivered: u64,
+    pub(super) last_delivery: Option<Instant>,
     pub(super) blocked: Option<ToldBlock>,
 }
 
@@ -20,7 +23,8 @@ pub(super) struct Told {
 pub(super) struct ToldBlock {
     on: On,
     since: Instant,
-    warned: Option<Instant>,
+    /// Whether the log says so, and should say when it is over.
+    warned: bool,
 }
 
 /// Records in flight and no report for this long: Kafka does not answer.
@@ -32,20 +36,16 @@ const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 impl Session<'_> {
     /// Brings metrics and state up to date.
     pub(super) fn show(&mut self, now: Instant, state: State) {
-        let in_flight = self.relay.in_flight();
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.metrics.in_flight_records.set(gauge(in_flight.records()));
-        self.metrics.in_flight_bytes.set(gauge(in_flight.bytes()));
-        self.metrics.received_lsn.set(position(self.relay.ack().received()));
-        let oldest = self.relay.ack().oldest_unconfirmed();
-        self.metrics
-            .oldest_unconfirmed_age
-            .set(oldest.map_or(0.0, |committed| age(committed, SystemTime::now())));
-        self.show_tally();
+        self.show_progress();
         match self.blocked(now) {
-            Some((on, reason)) => self.show_block(now, on, &reason),
+            Some((on, reason)) => {
+                self.warn_of_block(now, on, &reason);
+                // Who stops goes on stopping, whatever is in its way.
+                let state = if state == State::Draining { state } else { State::Blocked };
+                self.status.block(state, on, &reason, now);
+            }
             None => {
-                if let Some(ToldBlock { on, warned: Some(_), .. }) = self.told.blocked.take() {
+                if let Some(ToldBlock { on, warned: true, .. }) = self.told.blocked.take() {
                     tracing::info!(on = on.as_str(), "events move again");
                 }
                 self.status.enter(state);
@@ -53,21 +53,43 @@ impl Session<'_> {
         }
     }
 
-    fn show_block(&mut self, now: Instant, on: On, reason: &str) {
+    /// How far the session has come; the last time, when it has ended.
+    pub(super) fn show_progress(&mut self) {
+        let in_flight = self.relay.in_flight();
+        let ack = self.relay.ack();
+        let delivered = std::mem::take(&mut self.told.delivered);
+        self.status.progress(|progress| {
+            progress.received = ack.received();
+            progress.confirmed = self.relay.position().lsn();
+            progress.in_flight_records = in_flight.records();
+            progress.in_flight_bytes = in_flight.bytes();
+            progress.oldest_unconfirmed = ack.oldest_unconfirmed().and_then(system_time);
+            progress.delivered = progress.delivered.saturating_add(delivered);
+            progress.last_delivery = self.told.last_delivery.or(progress.last_delivery);
+        });
+        self.show_tally();
+    }
+
+    fn warn_of_block(&mut self, now: Instant, on: On, reason: &str) {
         let before = self.told.blocked.filter(|told| told.on == on);
-        let mut told = before.unwrap_or(ToldBlock { on, since: now, warned: None });
-        let again = told.warned.is_none_or(|warned| now.saturating_duration_since(warned) >= REMINDER);
-        if again && now.saturating_duration_since(told.since) >= WORTH_A_WARNING {
+        let mut told = before.unwrap_or(ToldBlock { on, since: now, warned: false });
+        if now.saturating_duration_since(told.since) >= WORTH_A_WARNING
+            && self.status.is_news(&format!("blocked on {}", on.as_str()), now)
+        {
             tracing::warn!(on = on.as_str(), "events do not move: {reason}");
-            told.warned = Some(now);
+            told.warned = true;
         }
         self.told.blocked = Some(told);
-        self.status.block(State::Blocked, on, reason, now);
     }
 
     fn blocked(&self, now: Instant) -> Option<(On, String)> {
         if let Some(rejection) = &self.rejected {
             return Some((On::Event, rejection.to_string()));
+        }
+        if self.silence.unanswered(now).is_some() {
+            let reason = "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a \
+                          large transaction";
+            return Some((On::Postgres, reason.to_owned()));
         }
         let silent =
             self.outlet.unreported() > 0 && now.saturating_duration_since(self.owed_since) >= KAFKA_SILENCE;
@@ -96,7 +118,7 @@ impl Session<'_> {
             if now > before {
                 self.metrics.timestamps_replaced(reason, now.saturating_sub(before));
             }
-            if now > 0 && before == 0 {
+            if now > 0 && before == 0 && self.status.is_news(&format!("timestamp {reason}"), Instant::now()) {
                 tracing::warn!(
                     reason,
                     "an event's timestamp column could not be used: its record has the commit time"
@@ -105,4 +127,10 @@ impl Session<'_> {
         }
         self.told.tally = now;
     }
+}
+
+/// A commit's time on the wall clock; `None` before 1970.
+fn system_time(committed: PgTimestamp) -> Option<SystemTime> {
+    let micros = u64::try_from(committed.unix_micros()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros))
 }

@@ -10,9 +10,9 @@ use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
-use crate::postgres::survey::{Outbox, Server, Survey};
+use crate::postgres::survey::{Outbox, Settings, Survey};
 use crate::relay::{Relay, Start};
-use crate::status::{REMINDER, State, Status};
+use crate::status::{REMINDER, STREAMING, State, Status};
 use crate::wal::Timelines;
 
 /// A stream that has begun.
@@ -84,14 +84,16 @@ pub(super) async fn start(
     let confirmed_flush =
         catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
     known.confirmed = Some(confirmed_flush);
-    tracing::info!(
-        slot = slot_name.as_str(),
-        publication = config.postgres.publication.as_str(),
-        system = identity.system_id,
-        timeline = identity.timeline,
-        confirmed = %confirmed_flush,
-        "streaming from {}", connection.host(),
-    );
+    if status.is_news(STREAMING, Instant::now()) {
+        tracing::info!(
+            slot = slot_name.as_str(),
+            publication = config.postgres.publication.as_str(),
+            system = identity.system_id,
+            timeline = identity.timeline,
+            confirmed = %confirmed_flush,
+            "streaming from {}", connection.host(),
+        );
+    }
     let outboxes: Vec<_> = survey.tables.into_iter().filter_map(|(_, outbox)| outbox).collect();
     let relay = Relay::new(Start {
         spec: config.outbox.clone(),
@@ -101,7 +103,7 @@ pub(super) async fn start(
         confirmed_flush,
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
     });
-    let Server { version_num, wal_sender_timeout, .. } = survey.server;
+    let Settings { version_num, wal_sender_timeout, .. } = survey.server;
     Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout })
 }
 
@@ -132,10 +134,17 @@ async fn await_slot(
 ) -> Result<(), Error> {
     let since = Instant::now();
     let mut told = false;
-    while let Some(pid) = catalog.slot(name).await?.and_then(|slot| slot.active_pid) {
+    loop {
+        let slot = catalog.slot(name).await?;
+        status.slot_seen(slot.as_ref(), Instant::now());
+        let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
+            return Ok(());
+        };
         status.enter(State::Standby);
         if since.elapsed() >= HELD_BY_ANOTHER && !told {
-            tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
+            if status.is_news("standby", Instant::now()) {
+                tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
+            }
             told = true;
             if outlet.unreported() > 0 {
                 // It reads from the slot what this one has in flight: an old copy must not land after its replay.
@@ -144,7 +153,6 @@ async fn await_slot(
         }
         tokio::time::sleep(SLOT_POLL).await;
     }
-    Ok(())
 }
 
 async fn timelines(connection: &mut Connection, current: u32) -> Result<Timelines, Error> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Session};
+use super::{Error, Session, TICK};
 use crate::kafka::Event;
 use crate::status::State;
 
@@ -53,7 +53,7 @@ impl Session<'_> {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break;
             }
-            let due = self.feedback.due(self.relay.position());
+            let due = self.feedback.due(self.relay.position()).min(self.tick);
             let due = deadline.map_or(due, |deadline| deadline.min(due));
             tokio::select! {
                 biased;
@@ -62,7 +62,12 @@ impl Session<'_> {
                 progress = self.connection.progress(false) => progress?,
             }
             self.reports(&mut events)?;
-            self.send_feedback_if_due(Instant::now());
+            let now = Instant::now();
+            self.send_feedback_if_due(now);
+            if self.tick <= now {
+                self.tick = now.checked_add(TICK).unwrap_or(now);
+                self.show(now, State::Draining);
+            }
         }
         Ok(())
     }

@@ -80,13 +80,50 @@ impl Envelope {
 pub const STATUS_UPDATE_LEN: usize = 1 + 3 * 8 + 8 + 1;
 
 /// A standby status update. Written, flushed and applied are the same position: the relay keeps nothing itself, so what
-/// Kafka has not confirmed is not even written. `now` is the client's clock, which the server shows as `reply_time`.
+/// Kafka has not confirmed is not even written. `now` is the client's clock, which the server shows as `reply_time`. With
+/// `reply_requested` the server answers at once, with a keepalive.
 #[must_use]
-pub fn status_update(position: ConfirmedLsn, now: PgTimestamp) -> [u8; STATUS_UPDATE_LEN] {
+pub fn status_update(
+    position: ConfirmedLsn,
+    now: PgTimestamp,
+    reply_requested: bool,
+) -> [u8; STATUS_UPDATE_LEN] {
     let [p0, p1, p2, p3, p4, p5, p6, p7] = position.lsn().as_u64().to_be_bytes();
     let [t0, t1, t2, t3, t4, t5, t6, t7] = now.as_micros().to_be_bytes();
     [
-        b'r', p0, p1, p2, p3, p4, p5, p6, p7, p0, p1, p2, p3, p4, p5, p6, p7, p0, p1, p2, p3, p4, p5, p6, p7,
-        t0, t1, t2, t3, t4, t5, t6, t7, 0,
+        b'r',
+        p0,
+        p1,
+        p2,
+        p3,
+        p4,
+        p5,
+        p6,
+        p7,
+        p0,
+        p1,
+        p2,
+        p3,
+        p4,
+        p5,
+        p6,
+        p7,
+        p0,
+        p1,
+        p2,
+        p3,
+        p4,
+        p5,
+        p6,
+        p7,
+        t0,
+        t1,
+        t2,
+        t3,
+        t4,
+        t5,
+        t6,
+        t7,
+        u8::from(reply_requested),
     ]
 }

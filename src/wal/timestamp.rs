@@ -26,6 +26,12 @@ impl PgTimestamp {
         self.0
     }
 
+    /// Microseconds since 1970-01-01 UTC; the ends of the range are kept.
+    #[must_use]
+    pub const fn unix_micros(self) -> i64 {
+        self.0.saturating_add(POSTGRES_EPOCH_MICROS)
+    }
+
     /// The same instant for Kafka, rounded down to its millisecond.
     #[must_use]
     pub const fn unix_millis(self) -> UnixMillis {

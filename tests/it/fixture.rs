@@ -147,7 +147,7 @@ impl Outbox {
 /// The real binary, running. Killed when dropped.
 pub(crate) struct Relay {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     log: PathBuf,
 }
 

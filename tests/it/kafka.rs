@@ -22,8 +22,13 @@ pub(crate) fn broker() -> String {
 
 /// Makes a topic; `config` are its settings.
 pub(crate) async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
+    create_topic_on(&broker(), name, partitions, config).await;
+}
+
+/// The same on another cluster.
+pub(crate) async fn create_topic_on(broker: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", broker).create().unwrap();
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     for (key, value) in config {
         topic = topic.set(key, value);

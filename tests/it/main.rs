@@ -11,6 +11,7 @@
 mod check;
 mod check_kafka;
 mod fixture;
+mod http;
 mod kafka;
 mod kafka_rights;
 mod life;
@@ -25,6 +26,7 @@ mod routing;
 mod servers;
 mod setup;
 mod setup_waits;
+mod status;
 mod tables;
 mod values;
 mod waiting;

@@ -21,11 +21,13 @@ pub(crate) struct Server {
     restarted: Option<Child>,
 }
 
-fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
+pub(crate) fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     command.args(arguments).arg(directory).stdin(Stdio::null());
     // What these name would be taken instead.
-    command.env_remove("OUTBOX_TEST_POSTGRES").env_remove("OUTBOX_TEST_POSTGRES_TCP");
+    for named in ["OUTBOX_TEST_POSTGRES", "OUTBOX_TEST_POSTGRES_TCP", "OUTBOX_TEST_KAFKA"] {
+        command.env_remove(named);
+    }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -33,18 +35,24 @@ fn scripts_servers(arguments: &[&str], directory: &Path) -> String {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::with(&[]).await
+        Self::start_with(&[]).await
     }
 
     /// With settings, `name=value`.
     pub(crate) async fn with(settings: &[&str]) -> Self {
+        let options: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        Self::start_with(&options).await
+    }
+
+    /// With `options` of `scripts/servers`.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let shared = client(&superuser()).await;
         let version = "SELECT (current_setting('server_version_num')::int / 10000)::text";
         let version: String = shared.query_one(version, &[]).await.unwrap().get(0);
         let directory = tempfile::tempdir().unwrap();
         let own = std::process::id().to_string();
         let mut arguments = vec!["start", "--only", "postgres", "--postgres", &version, "--while", &own];
-        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        arguments.extend(options);
         let printed = scripts_servers(&arguments, directory.path());
         let line = printed.lines().find_map(|line| line.strip_prefix("export OUTBOX_TEST_POSTGRES='"));
         let superuser = conninfo(line.unwrap().trim_end_matches('\''));

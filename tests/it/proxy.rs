@@ -1,8 +1,10 @@
-//! A TCP port that leads to a server, from the moment it is opened.
+//! A TCP port that leads to a server, from the moment it is opened, except while it is frozen.
 
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A port that leads nowhere yet.
@@ -13,7 +15,10 @@ pub(crate) struct Closed {
 }
 
 /// A port that leads somewhere, until this is dropped.
-pub(crate) struct Proxy(JoinHandle<()>);
+pub(crate) struct Proxy {
+    task: JoinHandle<()>,
+    frozen: watch::Sender<bool>,
+}
 
 impl Closed {
     pub(crate) fn new() -> Self {
@@ -28,21 +33,53 @@ impl Closed {
         self.socket.listen(128).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(self.socket.into()).unwrap();
-        Proxy(tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let server = server.clone();
+        let (frozen, watched) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, watched) = (server.clone(), watched.clone());
                 tokio::spawn(async move {
-                    let mut server = TcpStream::connect(server).await.unwrap();
+                    let server = TcpStream::connect(server).await.unwrap();
+                    let ((from, to), (back, forth)) = (client.into_split(), server.into_split());
                     // How a connection ends is the business of its two ends.
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    tokio::join!(copy(from, forth, watched.clone()), copy(back, to, watched));
                 });
             }
-        }))
+        });
+        Proxy { task, frozen }
+    }
+}
+
+impl Proxy {
+    /// From now on nothing gets through, and no connection ends: as with a server that was stopped.
+    pub(crate) fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+
+    /// Everything gets through again, also what was held up.
+    pub(crate) fn thaw(&self) {
+        self.frozen.send_replace(false);
+    }
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut frozen: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        // The proxy itself may be gone; its connections stay.
+        let _ = frozen.wait_for(|frozen| !frozen).await;
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            let _ = to.shutdown().await;
+            return;
+        }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// The pure modules, and the crates that each may use beside `bytes` and `thiserror`.
-const PURE: [(&str, &[&str]); 9] = [
+const PURE: [(&str, &[&str]); 10] = [
     ("lsn", &[]),
     ("ack", &[]),
     ("wal", &[]),
@@ -15,6 +15,7 @@ const PURE: [(&str, &[&str]); 9] = [
     ("in_flight", &[]),
     ("feedback", &[]),
     ("server_stop", &[]),
+    ("silence", &[]),
     ("relay", &[]),
 ];
 
@@ -22,7 +23,7 @@ const PURE: [(&str, &[&str]); 9] = [
 const LAYERS: [&[&str]; 8] = [
     &["lsn"],
     &["ack", "wal", "outbox", "debezium"],
-    &["in_flight", "feedback", "server_stop"],
+    &["in_flight", "feedback", "server_stop", "silence"],
     &["relay", "postgres", "kafka"],
     &["findings"],
     &["session"],
