@@ -58,6 +58,8 @@ pub fn without_password(text: &str) -> Option<String> {
     let rest = match rest.split_once('@') {
         Some((credentials, hosts)) => match credentials.split_once(':') {
             Some((user, _)) => format!("{user}:{MASK}@{hosts}"),
+            // An encoded colon: as likely in front of a password as within a user's name.
+            None if credentials.to_ascii_lowercase().contains("%3a") => return None,
             None => format!("{credentials}@{hosts}"),
         },
         None => rest.to_owned(),
@@ -131,6 +133,7 @@ mod tests {
             "postgres://relay:hu?nter2@db/shop",
             "postgres://relay:hunter2%zz@db/shop",
             "password=my hunter2",
+            "postgres://relay%3ahunter2@db/shop",
         ] {
             assert_eq!(shown(text), "(hidden)");
         }
