@@ -133,14 +133,19 @@ async fn await_slot(
     status: &Status,
 ) -> Result<(), Error> {
     let since = Instant::now();
-    let mut told = false;
+    let (mut told, mut waited) = (false, false);
     loop {
         let slot = catalog.slot(name).await?;
         status.slot_seen(slot.as_ref(), Instant::now());
         let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
+            if waited {
+                // What may still go wrong now is no waiting for another instance.
+                status.enter(State::Connecting);
+            }
             return Ok(());
         };
         status.enter(State::Standby);
+        waited = true;
         if since.elapsed() >= HELD_BY_ANOTHER && !told {
             if status.is_news("standby", Instant::now()) {
                 tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
