@@ -164,6 +164,22 @@ async fn a_standby_whose_postgres_freezes_is_not_ready() {
     outbox.database.drop().await;
 }
 
+#[tokio::test]
+async fn a_slot_that_our_own_lost_connection_holds_is_no_standby() {
+    let outbox = Outbox::create().await;
+    let (relay, proxy) = behind_proxy(&outbox);
+    relay.ready().await;
+    proxy.cut();
+    relay.ready_says(503, "PostgreSQL holds the slot for the last connection of this relay (pid ").await;
+    // Until its wal_sender_timeout is over.
+    relay.ready().await;
+    outbox.insert("1").await;
+    outbox.all_confirmed().await;
+    let log = relay.stop().await;
+    assert!(!log.contains("standby"), "{log}");
+    outbox.database.drop().await;
+}
+
 /// A broker of its own, which can be stopped like any process. Removed when dropped.
 struct Broker {
     directory: tempfile::TempDir,
