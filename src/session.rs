@@ -243,9 +243,9 @@ impl<'a> Session<'a> {
                 kafka::Event::Delivered(_) if self.settling => {}
                 kafka::Event::Delivered(token) => {
                     self.owed_since = Instant::now();
-                    self.told.last_delivery = Some(self.owed_since);
-                    self.told.delivered = self.told.delivered.saturating_add(1);
                     if let Some(sent) = self.relay.confirmed(token) {
+                        self.told.last_delivery = Some(self.owed_since);
+                        self.told.delivered = self.told.delivered.saturating_add(1);
                         self.deliveries.count(&sent.topic, sent.payload_size);
                         self.metrics.commit_to_delivery.observe(age(sent.committed, now));
                     }

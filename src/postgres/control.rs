@@ -65,6 +65,10 @@ impl fmt::Display for OpenTransaction {
     }
 }
 
+/// The catalog answers in milliseconds, and questions that read rows are limited to 5 s on the server. One that takes this
+/// long is frozen, or the way to it is cut, which ends no connection by itself.
+const ANSWER: Duration = Duration::from_secs(10);
+
 impl Control {
     /// Connects to the first host of `info` that can be had; also gives `info` for that host alone, so that the
     /// replication connection goes to the same server.
@@ -199,7 +203,10 @@ impl Catalog {
         sql: &str,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        self.0.query(sql, parameters).await.map_err(wrong(action))
+        match tokio::time::timeout(ANSWER, self.0.query(sql, parameters)).await {
+            Ok(rows) => rows.map_err(wrong(action)),
+            Err(_) => Err(Error::Timeout { action: action.into(), limit: ANSWER }),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
 use crate::postgres::survey::{Outbox, Settings, Survey};
 use crate::relay::{Relay, Start};
-use crate::status::{REMINDER, STREAMING, State, Status};
+use crate::status::{On, REMINDER, STREAMING, State, Status};
 use crate::wal::Timelines;
 
 /// A stream that has begun.
@@ -37,6 +37,8 @@ pub struct Known {
     confirmed: Option<Lsn>,
     /// Warnings that were given.
     warned: Vec<Finding>,
+    /// The walsender of our last session, which may outlive the connection to it.
+    walsender: Option<i32>,
 }
 
 /// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.
@@ -68,7 +70,7 @@ pub(super) async fn start(
         if !in_use {
             break survey;
         }
-        await_slot(&catalog, slot_name, outlet, status).await?;
+        await_slot(&catalog, slot_name, known.walsender, outlet, status).await?;
         // Meanwhile everything may have changed.
     };
 
@@ -81,8 +83,9 @@ pub(super) async fn start(
     connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
 
     // Only now, as its owner: nobody else can move the slot any more.
-    let confirmed_flush =
-        catalog.slot(slot_name).await?.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
+    let slot = catalog.slot(slot_name).await?.unwrap_or_default();
+    let confirmed_flush = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
+    known.walsender = slot.active_pid;
     known.confirmed = Some(confirmed_flush);
     if status.is_news(STREAMING, Instant::now()) {
         tracing::info!(
@@ -129,18 +132,34 @@ impl Known {
 async fn await_slot(
     catalog: &Catalog,
     name: &str,
+    our_last: Option<i32>,
     outlet: &mut Outlet,
     status: &Status,
 ) -> Result<(), Error> {
     let since = Instant::now();
-    let mut told = false;
+    let (mut told, mut waited) = (false, false);
     loop {
         let slot = catalog.slot(name).await?;
         status.slot_seen(slot.as_ref(), Instant::now());
         let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
+            if waited {
+                // What may still go wrong now is no waiting for another instance.
+                status.enter(State::Connecting);
+            }
             return Ok(());
         };
+        if our_last == Some(pid) {
+            // Nobody streams: that is no standby's readiness.
+            let reason = format!(
+                "PostgreSQL holds the slot for the last connection of this relay (pid {pid}) until it notices that \
+                 the connection is broken"
+            );
+            status.block(State::Connecting, On::Postgres, &reason, Instant::now());
+            tokio::time::sleep(SLOT_POLL).await;
+            continue;
+        }
         status.enter(State::Standby);
+        waited = true;
         if since.elapsed() >= HELD_BY_ANOTHER && !told {
             if status.is_news("standby", Instant::now()) {
                 tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");

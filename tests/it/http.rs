@@ -83,7 +83,7 @@ async fn each_page_says_what_it_is_for() {
         "{head}"
     );
     assert!(page.ends_with("# EOF\n"), "{page}");
-    assert!(relay.metric("process_cpu_seconds_total").await.is_some_and(|seconds| seconds > 0.0));
+    assert!(relay.metric("process_resident_memory_bytes").await.is_some_and(|bytes| bytes > 1e6));
 
     let (code, _, body) = ask(&relay, "GET /nothing", "").await;
     assert!(code == 404 && body.contains("/ready "), "{code} {body}");
@@ -103,7 +103,8 @@ async fn a_postgres_that_freezes_is_noticed_and_every_page_answers_meanwhile() {
     let outbox = Outbox::create().await;
     let (relay, proxy) = behind_proxy(&outbox);
     relay.ready().await;
-    // A server that is well answers what it is asked while there is nothing to send.
+    // A server that is well answers what it is asked while there is nothing to send. That nothing happens can be told
+    // only by waiting: longer than a question and its answer may take.
     tokio::time::timeout(Duration::from_secs(6), relay.ready_says(503, "")).await.unwrap_err();
 
     proxy.freeze();
@@ -142,6 +143,40 @@ async fn a_postgres_that_is_frozen_at_the_start_is_named_as_the_reason() {
     proxy.thaw();
     relay.ready().await;
     relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_standby_whose_postgres_freezes_is_not_ready() {
+    let outbox = Outbox::create().await;
+    let active = outbox.relay(&[]);
+    active.ready().await;
+    let (standby, proxy) = behind_proxy(&outbox);
+    standby.ready_says(200, "standby").await;
+    proxy.freeze();
+    let body = standby.ready_says(503, "blocked on postgres").await;
+    assert!(body.contains("look at the replication slot: no answer within 10s"), "{body}");
+    assert_eq!(active.page("/ready").await.unwrap().0, 200);
+    proxy.thaw();
+    standby.ready_says(200, "standby").await;
+    standby.stop().await;
+    active.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_slot_that_our_own_lost_connection_holds_is_no_standby() {
+    let outbox = Outbox::create().await;
+    let (relay, proxy) = behind_proxy(&outbox);
+    relay.ready().await;
+    proxy.cut();
+    relay.ready_says(503, "PostgreSQL holds the slot for the last connection of this relay (pid ").await;
+    // Until its wal_sender_timeout is over.
+    relay.ready().await;
+    outbox.insert("1").await;
+    outbox.all_confirmed().await;
+    let log = relay.stop().await;
+    assert!(!log.contains("standby"), "{log}");
     outbox.database.drop().await;
 }
 

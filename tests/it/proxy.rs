@@ -18,6 +18,7 @@ pub(crate) struct Closed {
 pub(crate) struct Proxy {
     task: JoinHandle<()>,
     frozen: watch::Sender<bool>,
+    cut: watch::Sender<()>,
 }
 
 impl Closed {
@@ -33,19 +34,34 @@ impl Closed {
         self.socket.listen(128).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(self.socket.into()).unwrap();
-        let (frozen, watched) = watch::channel(false);
+        let (frozen, cut) = (watch::Sender::new(false), watch::Sender::new(()));
+        let (watched, cuts) = (frozen.subscribe(), cut.subscribe());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, watched) = (server.clone(), watched.clone());
+                let (server, watched, mut cut) = (server.clone(), watched.clone(), cuts.clone());
+                cut.mark_unchanged();
                 tokio::spawn(async move {
                     let server = TcpStream::connect(server).await.unwrap();
-                    let ((from, to), (back, forth)) = (client.into_split(), server.into_split());
+                    let ((mut from, mut to), (mut back, mut forth)) =
+                        (client.into_split(), server.into_split());
                     // How a connection ends is the business of its two ends.
-                    tokio::join!(copy(from, forth, watched.clone()), copy(back, to, watched));
+                    let both = async {
+                        tokio::join!(
+                            copy(&mut from, &mut forth, watched.clone()),
+                            copy(&mut back, &mut to, watched)
+                        )
+                    };
+                    tokio::select! {
+                        _ = both => {}
+                        Ok(()) = cut.changed() => {
+                            drop((from, to));
+                            std::future::pending::<()>().await;
+                        }
+                    }
                 });
             }
         });
-        Proxy { task, frozen }
+        Proxy { task, frozen, cut }
     }
 }
 
@@ -55,6 +71,11 @@ impl Proxy {
         self.frozen.send_replace(true);
     }
 
+    /// Ends the connections that there are towards their clients. The server does not notice.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
+
     /// Everything gets through again, also what was held up.
     pub(crate) fn thaw(&self) {
         self.frozen.send_replace(false);
@@ -62,8 +83,8 @@ impl Proxy {
 }
 
 async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
     mut frozen: watch::Receiver<bool>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
