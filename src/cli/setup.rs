@@ -11,7 +11,7 @@ use super::{Cli, EXIT_CONFIGURATION, Setup};
 use crate::config::{self, Named};
 use crate::postgres::conninfo::read_passfile;
 use crate::postgres::error::Error;
-use crate::setup::{self, Objects, Report, Target};
+use crate::setup::{self, Objects, Problem, Report, Target};
 
 /// Exit status of something that is not as it must be.
 const EXIT_FAILURE: u8 = 1;
@@ -56,14 +56,16 @@ pub fn run(
     let mut progress = |what: &str| _ = writeln!(err, "{what}");
     match runtime.block_on(setup::make(&server, &objects(&config, role), &mut progress)) {
         Ok(report) => tell(&report, options.output.json, out, err),
+        Err(error) if options.output.json => {
+            let hint = login_hint(&error, &server.user).unwrap_or_default();
+            let mut report = Report::about(&server);
+            report.problems.push(Problem::new(error.to_string(), hint));
+            tell(&report, true, out, err)
+        }
         Err(error) => {
             writeln!(err, "error: {error}")?;
-            if refuses_login(&error) {
-                let user = &server.user;
-                writeln!(
-                    err,
-                    "\nhint: setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL"
-                )?;
+            if let Some(hint) = login_hint(&error, &server.user) {
+                writeln!(err, "\nhint: {hint}")?;
             }
             Ok(EXIT_FAILURE)
         }
@@ -103,7 +105,11 @@ fn print(out: &mut dyn Write, text: &str) -> io::Result<()> {
     }
 }
 
-/// Whether the server is there and does not let this role in.
-fn refuses_login(error: &Error) -> bool {
-    error.server().is_some_and(|error| error.code.starts_with("28") || error.code.starts_with("3D"))
+/// What to do if the server is there and does not let this role in.
+fn login_hint(error: &Error, user: &str) -> Option<String> {
+    let refused =
+        error.server().is_some_and(|error| error.code.starts_with("28") || error.code.starts_with("3D"));
+    refused.then(|| {
+        format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL")
+    })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::json;
 
 use super::rows::Rows;
+use crate::postgres::conninfo::ConnInfo;
 
 /// What is there now, what is not, and what somebody has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +71,28 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
+    /// Says what is wrong and what mends it.
+    pub fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { message: message.into(), fix: fix.into() }
     }
 }
 
 impl Report {
+    /// A report about `server` that has nothing to say yet.
+    #[must_use]
+    pub fn about(server: &ConnInfo) -> Self {
+        let hosts: Vec<_> = server.hosts.iter().map(ToString::to_string).collect();
+        Self {
+            database: server.dbname.clone(),
+            host: hosts.join(", "),
+            user: server.user.clone(),
+            parts: Vec::new(),
+            rows_not_sent: None,
+            remaining: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
     /// Whether the relay can work with what is there.
     #[must_use]
     pub fn is_ok(&self) -> bool {
