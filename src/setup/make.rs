@@ -94,6 +94,13 @@ impl Work<'_> {
         }
         let after = look::role(&self.catalog, &self.objects.role).await?;
         self.say(Kind::Role, &shown, before.is_some(), after.is_some());
+        if let Some((before, after)) = before.zip(after)
+            && after.connect
+            && !before.connect
+        {
+            let database = identifier(&self.session.database);
+            self.say(Kind::Grant, &format!("CONNECT ON DATABASE {database} TO {shown}"), false, true);
+        }
         if let Some(role) = after {
             self.report.problems.extend(judge::role(self.objects, &self.session, &role));
         }

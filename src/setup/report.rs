@@ -44,6 +44,8 @@ pub enum Kind {
     Table,
     /// The role that the relay logs in as.
     Role,
+    /// A privilege that a role lacked which was there before.
+    Grant,
     /// The publication.
     Publication,
     /// The replication slot.
@@ -148,6 +150,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Table => "table",
             Self::Role => "role",
+            Self::Grant => "grant",
             Self::Publication => "publication",
             Self::Slot => "slot",
         })

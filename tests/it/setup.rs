@@ -382,6 +382,7 @@ async fn what_exists_and_does_not_fit_is_never_altered() {
 
       exists   table public.outbox, left as it is
       exists   role [db]_relay, left as it is
+      created  grant CONNECT ON DATABASE [db] TO [db]_relay
       exists   publication outbox_relay, left as it is
       exists   slot [db], left as it is
 
