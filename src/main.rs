@@ -26,13 +26,7 @@ fn main() -> ExitCode {
         // It needs less of the configuration.
         let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
         let done = cli::setup::run(&arguments, options, std::env::vars_os(), &mut out, &mut err);
-        return done.map_or_else(
-            |error| {
-                print_error(&format!("setup: {error}\n"));
-                ExitCode::FAILURE
-            },
-            ExitCode::from,
-        );
+        return done.map_or(ExitCode::FAILURE, ExitCode::from);
     }
     let config = match config::load(arguments.config.as_deref(), std::env::vars_os(), &arguments.set) {
         Ok(config) => config,

@@ -72,6 +72,12 @@ pub fn run(
     }
 }
 
+fn login_hint(error: &Error, user: &str) -> Option<String> {
+    refuses_login(error).then(|| {
+        format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL")
+    })
+}
+
 fn objects(config: &Named, role: String) -> Objects {
     Objects {
         outbox: config.outbox.clone(),
@@ -105,11 +111,7 @@ fn print(out: &mut dyn Write, text: &str) -> io::Result<()> {
     }
 }
 
-/// What to do if the server is there and does not let this role in.
-fn login_hint(error: &Error, user: &str) -> Option<String> {
-    let refused =
-        error.server().is_some_and(|error| error.code.starts_with("28") || error.code.starts_with("3D"));
-    refused.then(|| {
-        format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL")
-    })
+/// Whether the server is there and does not let this role in.
+fn refuses_login(error: &Error) -> bool {
+    error.server().is_some_and(|error| error.code.starts_with("28") || error.code.starts_with("3D"))
 }
