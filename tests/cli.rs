@@ -186,6 +186,15 @@ fn setup_prints_the_files_of_sql_byte_for_byte_without_any_configuration() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_a_normal_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.args(["setup", "--print"]).env_clear().stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
 fn setup_refuses_what_cannot_be_meant() {
     let wrong = |arguments: &[&str], variables: &[(&str, &str)]| {
         let output = relay(arguments, variables);

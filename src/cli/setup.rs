@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::{Cli, EXIT_CONFIGURATION, Setup, print};
 use crate::config::{self, Named};
-use crate::postgres::conninfo::read_passfile;
+use crate::findings::{self, Finding};
+use crate::postgres::conninfo::{ConnInfo, read_passfile};
 use crate::postgres::error::Error;
 use crate::setup::{self, Objects, Report, Target};
 
@@ -57,17 +58,30 @@ pub fn run(
     match runtime.block_on(setup::make(&server, &objects(&config, role), &mut progress)) {
         Ok(report) => tell(&report, options.output.json, out, err),
         Err(error) => {
-            writeln!(err, "error: {error}")?;
-            if refuses_login(&error) {
-                let user = &server.user;
-                writeln!(
-                    err,
-                    "\nhint: setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL"
-                )?;
+            let problem = unreachable(&error, &server);
+            if options.output.json {
+                let mut report = Report::about(&server);
+                report.problems.push(problem);
+                return tell(&report, true, out, err);
             }
+            writeln!(err, "error: {problem}")?;
             Ok(EXIT_FAILURE)
         }
     }
+}
+
+/// Why there was nothing to work on.
+fn unreachable(error: &Error, server: &ConnInfo) -> Finding {
+    let problem = findings::of_login(error, server);
+    let refused =
+        error.server().is_some_and(|error| ["28", "3D"].iter().any(|class| error.code.starts_with(class)));
+    if !refused {
+        return problem;
+    }
+    let user = &server.user;
+    let fix =
+        format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL");
+    Finding { fix, ..problem }
 }
 
 fn objects(config: &Named, role: String) -> Objects {
@@ -94,9 +108,4 @@ fn tell(report: &Report, json: bool, out: &mut dyn Write, err: &mut dyn Write) -
 fn refused(err: &mut dyn Write, problem: &dyn Display) -> io::Result<u8> {
     writeln!(err, "error: {problem}")?;
     Ok(EXIT_CONFIGURATION)
-}
-
-/// Whether the server is there and does not let this role in.
-fn refuses_login(error: &Error) -> bool {
-    error.server().is_some_and(|error| error.code.starts_with("28") || error.code.starts_with("3D"))
 }

@@ -118,10 +118,7 @@ pub async fn survey<'a>(
     named.truncate(MOST_TOPICS);
     let template = template.clone();
     let runtime = tokio::runtime::Handle::current();
-    let looked = tokio::task::spawn_blocking(move || {
-        let _inside = runtime.enter();
-        look(&config, &template, named, &runtime)
-    });
+    let looked = tokio::task::spawn_blocking(move || look(&config, &template, named, &runtime));
     // Every call in there has its limit; this one is for what nobody has thought of.
     let late = || Seen::Away(vec![Trouble { step: Step::Connect, reason: "no answer".to_owned() }]);
     match tokio::time::timeout(PATIENCE.saturating_add(Duration::from_secs(2)), looked).await {
@@ -252,8 +249,9 @@ fn sizes(config: &ClientConfig, topics: &mut [Topic], patience: Duration, runtim
         return;
     }
     let asked: Vec<_> = there.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    // It answers by itself when its time is over.
     let answer = client.describe_configs(&asked, &AdminOptions::new().request_timeout(Some(patience)));
-    let Ok(Ok(answer)) = runtime.block_on(async { tokio::time::timeout(patience, answer).await }) else {
+    let Ok(answer) = runtime.block_on(answer) else {
         return;
     };
     for found in answer.into_iter().flatten() {

@@ -109,7 +109,7 @@ fn privilege(kind: Kind, session: &Session, objects: &Objects) -> String {
                 schemas.join(", ")
             )
         }
-        Kind::Role => format!("such a role is made by {} alone", maker(session)),
+        Kind::Role | Kind::Grant => format!("such a role is made by {} alone", maker(session)),
         Kind::Publication => format!(
             "role {user} must own the tables and needs CREATE on database {}",
             identifier(&session.database)

@@ -18,6 +18,12 @@ use crate::postgres::survey::Survey;
 const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 const REMINDER: Duration = Duration::from_secs(30);
 
+/// Limits that are set for the role or the database must not cut what waits, and transactions must be able to write.
+/// `transaction_timeout` is there from 17 on.
+const PINNED: &str = "SET default_transaction_read_only = off; \
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN \
+        ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout')";
+
 /// Makes what is missing on `server`, as its user. What takes long is told to `progress`.
 ///
 /// # Errors
@@ -29,20 +35,9 @@ pub async fn make(
 ) -> Result<Report, Error> {
     let (control, server) = Control::connect(server).await?;
     let catalog = control.catalog();
-    // Limits of the role or the database must not cut what waits, nor notices of the server get lost in logs.
-    let pinned = "SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off";
-    catalog.execute("prepare the session", pinned).await?;
+    catalog.execute("prepare the session", PINNED).await?;
     let session = look::session(&catalog).await?;
-    let host = server.hosts.first().map(ToString::to_string).unwrap_or_default();
-    let mut report = Report {
-        database: session.database.clone(),
-        host,
-        user: session.user.clone(),
-        parts: Vec::new(),
-        rows_not_sent: None,
-        remaining: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut report = Report::about(&server);
     if let Some(problem) = judge::standby(&session) {
         report.problems.push(problem);
         return Ok(report);
@@ -89,6 +84,13 @@ impl Work<'_> {
         }
         let after = look::role(&self.catalog, &self.objects.role).await?;
         self.say(Kind::Role, &shown, before.is_some(), after.is_some());
+        if let Some((before, after)) = before.zip(after)
+            && after.connect
+            && !before.connect
+        {
+            let database = identifier(&self.session.database);
+            self.say(Kind::Grant, &format!("CONNECT ON DATABASE {database} TO {shown}"), false, true);
+        }
         if let Some(role) = after {
             self.report.problems.extend(judge::role(self.objects, &self.session, &role));
         }

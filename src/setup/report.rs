@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::rows::Rows;
 use crate::findings::Finding;
+use crate::postgres::conninfo::ConnInfo;
 
 /// What is there now, what is not, and what somebody has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Kind {
     Table,
     /// The role that the relay logs in as.
     Role,
+    /// A privilege that a role lacked which was there before.
+    Grant,
     /// The publication.
     Publication,
     /// The replication slot.
@@ -62,6 +65,21 @@ pub enum State {
 }
 
 impl Report {
+    /// A report about `server` that has nothing to say yet.
+    #[must_use]
+    pub fn about(server: &ConnInfo) -> Self {
+        let hosts: Vec<_> = server.hosts.iter().map(ToString::to_string).collect();
+        Self {
+            database: server.dbname.clone(),
+            host: hosts.join(", "),
+            user: server.user.clone(),
+            parts: Vec::new(),
+            rows_not_sent: None,
+            remaining: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
     /// Whether the relay can work with what is there.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -115,6 +133,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Table => "table",
             Self::Role => "role",
+            Self::Grant => "grant",
             Self::Publication => "publication",
             Self::Slot => "slot",
         })

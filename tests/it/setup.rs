@@ -342,7 +342,24 @@ async fn missing_privileges_are_all_told_at_once_with_who_has_them() {
 
     hint: setup logs in as "[db]_relay"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL
     "#);
+    let mut own = site.command(&["--json"]);
+    let own = site.ran(own.output().unwrap()).json();
+    assert!(own["problems"][0]["fix"].as_str().unwrap().contains("--as URL"), "{own:#}");
     site.remove(&[&plain]).await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_missing_is_told() {
+    let site = Site::create().await;
+    let ran = site.setup(&["--set", "outbox.tables=shop.outbox"]);
+    assert_eq!((ran.code, ran.out.matches("missing").count()), (Some(1), 3), "{}", ran.out);
+    insta::assert_snapshot!(ran.err, @r#"
+
+    error: table shop.outbox was not made: ERROR 3F000: schema "shop" does not exist
+
+    hint: make the schema first (CREATE SCHEMA), or correct outbox.tables
+    "#);
+    site.remove(&[]).await;
 }
 
 #[tokio::test]
@@ -365,6 +382,7 @@ async fn what_exists_and_does_not_fit_is_never_altered() {
 
       exists   table public.outbox, left as it is
       exists   role [db]_relay, left as it is
+      created  grant CONNECT ON DATABASE [db] TO [db]_relay
       exists   publication outbox_relay, left as it is
       exists   slot [db], left as it is
 
