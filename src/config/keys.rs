@@ -143,7 +143,7 @@ pub static KEYS: &[Key] = &[
         "The status of a row that is to be sent."),
 
     key("http.listen", Kind::Address, Value("127.0.0.1:9464"), Works,
-        "Where /live, /ready and /metrics answer. \"\" turns them off."),
+        "Where /, /live, /ready, /active, /status and /metrics answer. \"\" turns them off."),
 
     key("log.format", Kind::Choice(&["text", "json"]), Value("text"), Works,
         "How log lines on stderr look: \"text\" for people, \"json\" with one object a line."),
