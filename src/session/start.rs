@@ -76,9 +76,9 @@ pub(super) async fn start(
 
     let mut connection = Connection::connect(&server).await.map_err(Error::Replication)?;
     let identity = connection.identify_system().await?;
-    let timelines = timelines(&mut connection, identity.timeline).await?;
+    let timelines = timelines(&mut connection, identity.timeline, status).await?;
     if survey.slot.is_none() {
-        create_slot(&mut connection, &catalog, slot_name).await?;
+        create_slot(&mut connection, &catalog, slot_name, status).await?;
     }
     connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
 
@@ -174,17 +174,19 @@ async fn await_slot(
     }
 }
 
-async fn timelines(connection: &mut Connection, current: u32) -> Result<Timelines, Error> {
+async fn timelines(connection: &mut Connection, current: u32, status: &Status) -> Result<Timelines, Error> {
     if current <= 1 {
         return Ok(Timelines::only(current));
     }
     let history = match connection.timeline_history(current).await {
         Ok(history) => history,
         Err(error) if error.server().is_some_and(|error| error.code == UNDEFINED_FILE) => {
-            tracing::warn!(
-                timeline = current,
-                "the server has no history of its timeline: positions of commits before the promotion carry the new timeline"
-            );
+            if status.is_news("no timeline history", Instant::now()) {
+                tracing::warn!(
+                    timeline = current,
+                    "the server has no history of its timeline: positions of commits before the promotion carry the new timeline"
+                );
+            }
             return Ok(Timelines::only(current));
         }
         Err(error) => return Err(error.into()),
@@ -196,7 +198,12 @@ async fn timelines(connection: &mut Connection, current: u32) -> Result<Timeline
 const UNDEFINED_FILE: &str = "58P01";
 
 /// Makes the slot. The server waits for every transaction that is writing now; who keeps it waiting is told.
-async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str) -> Result<(), Error> {
+async fn create_slot(
+    connection: &mut Connection,
+    catalog: &Catalog,
+    name: &str,
+    status: &Status,
+) -> Result<(), Error> {
     let created = connection.create_slot(name, true);
     tokio::pin!(created);
     let mut patience = SLOT_PATIENCE;
@@ -207,7 +214,12 @@ async fn create_slot(connection: &mut Connection, catalog: &Catalog, name: &str)
                 patience = REMINDER;
                 let open = catalog.open_transactions().await?;
                 let open: Vec<_> = open.iter().map(ToString::to_string).collect();
-                tracing::warn!(slot = name, "making the slot waits for open transactions: {}", open.join(", "));
+                let reason = format!("making the slot waits for open transactions: {}", open.join(", "));
+                let now = Instant::now();
+                status.block(State::Connecting, On::Postgres, &reason, now);
+                if status.is_news("making the slot waits", now) {
+                    tracing::warn!(slot = name, "{reason}");
+                }
             }
         }
     };

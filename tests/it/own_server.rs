@@ -116,7 +116,8 @@ async fn slot_waits_for_an_open_transaction(outbox: &Outbox, setting: &str) -> R
     let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let relay = outbox.relay(&[setting]);
     relay.log_says(&format!("making the slot waits for open transactions: pid {pid}")).await;
-    assert_eq!(relay.page("/ready").await.unwrap().0, 503);
+    let reason = format!("making the slot waits for open transactions: pid {pid}");
+    relay.ready_says(503, &reason).await;
     writer.batch_execute("COMMIT").await.unwrap();
     relay.ready().await;
     relay
