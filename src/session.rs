@@ -353,15 +353,10 @@ impl<'a> Session<'a> {
         if reply {
             self.silence.asked(now);
         }
-        // Together: their difference is watched as a lag.
-        let received = self.relay.ack().received();
-        self.status.progress(|progress| {
-            progress.received = received;
-            progress.confirmed = confirmed.lsn();
-        });
         let transactions = self.relay.ack().transactions_confirmed();
         self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
         self.told.transactions = transactions;
+        self.show_progress();
     }
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "readme/configuration.rs"]
 mod configuration;
+#[path = "readme/findings.rs"]
+mod findings;
 #[path = "readme/operation.rs"]
 mod operation;
 

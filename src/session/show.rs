@@ -59,6 +59,7 @@ impl Session<'_> {
         let ack = self.relay.ack();
         let delivered = std::mem::take(&mut self.told.delivered);
         self.status.progress(|progress| {
+            // Together: their difference is watched as a lag.
             progress.received = ack.received();
             progress.confirmed = self.relay.position().lsn();
             progress.in_flight_records = in_flight.records();

@@ -20,6 +20,7 @@ mod own_server;
 mod postgres_connection;
 mod postgres_login;
 mod proxy;
+mod readme;
 mod refusals;
 mod rejected;
 mod routing;
