@@ -301,7 +301,12 @@ async fn by_default_the_timestamp_is_that_of_the_commit_and_positions_grow_with_
     outbox.sql(&row("quick-1")).await;
     slow.batch_execute(&row("slow-2")).await.unwrap();
     outbox.sql(&format!("BEGIN; {}; {}; COMMIT", row("quick-2"), row("quick-3"))).await;
-    let before_commit = clock(&slow).await;
+    // In a later millisecond than the commits so far.
+    let after_quick = clock(&slow).await;
+    let mut before_commit = after_quick;
+    while before_commit <= after_quick {
+        before_commit = clock(&slow).await;
+    }
     slow.batch_execute("COMMIT").await.unwrap();
     let after_commit = clock(&slow).await;
     outbox.all_confirmed().await;
