@@ -9,7 +9,7 @@ use super::survey::Outbox;
 /// What was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// The different values of the columns that were asked for, as text; not more than [`MOST_VALUES`].
+    /// The different values of the columns that were asked for, as text; 200 at most.
     pub values: Vec<Vec<Option<String>>>,
     /// Bytes of the largest payload; `None` if there is none.
     pub largest_payload: Option<u64>,
