@@ -320,9 +320,8 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         self.silence.observe(self.connection.bytes_received(), self.may_read(), now);
         self.send_feedback_if_due(now);
-        let blocked =
-            self.rejected.is_some() || self.silence.unanswered(now).is_some() || self.outlet.is_blocked();
-        if self.tick <= now || blocked != self.told.blocked.is_some() {
+        let news = self.block(now).is_some() != self.told.blocked.is_some();
+        if self.tick <= now || news {
             self.tick = now.checked_add(TICK).unwrap_or(now);
             self.control.look_if_due(now, &self.config.postgres);
             self.show(now, State::Streaming);

@@ -50,8 +50,10 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
         found.push(findings::of_replication(&error, info));
     }
     for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()) {
-        if outbox.readable && outbox.has_rows {
-            look_ahead(&catalog, outbox, &config.outbox, ahead).await?;
+        if outbox.readable
+            && let Err(error) = look_ahead(&catalog, outbox, &config.outbox, ahead).await
+        {
+            found.push(findings::of_login(&error, info));
         }
     }
     Ok(found)

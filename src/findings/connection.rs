@@ -1,7 +1,7 @@
 //! A connection that cannot be had: who is in the way, and who can help.
 
-use super::Finding;
 use super::stream::NEW_PUBLICATION;
+use super::{Finding, SLOT_IN_USE};
 use crate::disposition::Disposition;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::error::{Error, ServerError};
@@ -69,6 +69,7 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
     let message = error.to_string();
     let user = identifier(&info.user);
     let database = identifier(&info.dbname);
+    let retry = server.disposition() == Disposition::Retry;
     let stop = |id, fix: String| Finding::stop(id, message.clone(), server.hint.clone().unwrap_or(fix));
     match server.code.as_str() {
         "28P01" => wrong_password(error),
@@ -100,9 +101,29 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
             "drop a slot that nobody uses (SELECT slot_name, active FROM pg_replication_slots), or raise \
              max_replication_slots and restart PostgreSQL",
         ),
-        _ if server.disposition() == Disposition::Retry => {
+        "55006" | "42710" => Finding::wait(
+            SLOT_IN_USE,
+            message,
+            "nothing to do if that is another instance of the relay, or its last connection, which the server has not \
+             given up yet",
+        ),
+        "57014" | "55P03" => Finding::wait(
+            "server_busy",
+            message,
+            "something holds a lock on the outbox (VACUUM FULL, ALTER TABLE), or the server is overloaded: SELECT pid, \
+             state, query FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE mode = \
+             'AccessExclusiveLock')",
+        ),
+        // Classes of SQLSTATE: 08, connection exceptions; 57, somebody or a crash has intervened.
+        code if retry && (code.starts_with("08") || code.starts_with("57")) => {
             let unreachable = unreachable(error);
             Finding { fix: server.hint.clone().unwrap_or(unreachable.fix), ..unreachable }
+        }
+        _ if retry => {
+            let fix = server.hint.clone();
+            let fix =
+                fix.unwrap_or_else(|| "see the server's log for more; the relay goes on trying".to_owned());
+            Finding::wait("server_busy", message, fix)
         }
         _ => stop("server_error", "see the server's log for more".to_owned()),
     }

@@ -3,7 +3,7 @@
 use super::{Finding, Wanted};
 use crate::outbox::{Mapping, MappingError, Spec, TableName};
 use crate::postgres::sql::{self, identifier};
-use crate::postgres::survey::{Column, Outbox, Published, Settings, Survey};
+use crate::postgres::survey::{Outbox, Published, Settings, Survey};
 
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
@@ -122,7 +122,11 @@ fn wrong_type(outbox: &Outbox, spec: &Spec) -> Option<Finding> {
     let error = Mapping::check(spec, &outbox.table.name, columns).err()?;
     let fix = match &error {
         MappingError::TimestampType { column, .. } => {
-            let shown = outbox.columns.iter().find(|found| found.name == *column).map(Column::shown_type);
+            let shown = outbox
+                .columns
+                .iter()
+                .find(|found| found.name == *column)
+                .map(|found| found.type_name.as_str());
             format!(
                 "it is {}: name a timestamptz, timestamp or bigint column, or set outbox.columns.timestamp = \"\"",
                 shown.unwrap_or_default()

@@ -36,7 +36,16 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
         return other("database", slot.database.as_deref(), wanted.database);
     }
     if slot.wal_status.as_deref() == Some("lost") {
-        return vec![lost(name, slot.confirmed_flush)];
+        return vec![lost(name, slot)];
+    }
+    if slot.synced {
+        return vec![Finding::wait(
+            "server_in_recovery",
+            format!(
+                "slot \"{name}\" is a copy that this standby keeps of its primary's: nobody can use it before a promotion"
+            ),
+            "name all hosts in postgres.url and add target_session_attrs=primary, or promote the standby",
+        )];
     }
     let mut findings = Vec::new();
     if slot.wal_status.as_deref() == Some("unreserved") {
@@ -72,14 +81,30 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
     findings
 }
 
-fn lost(name: &str, confirmed: Option<Lsn>) -> Finding {
-    let confirmed = confirmed.unwrap_or(Lsn::ZERO);
+fn lost(name: &str, slot: &Slot) -> Finding {
+    let confirmed = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
+    let (why, remedy) = match slot.invalidation_reason.as_deref() {
+        None | Some("wal_removed") => {
+            (format!("the WAL after {confirmed} was removed"), "raise max_slot_wal_keep_size")
+        }
+        Some("idle_timeout") => (
+            format!("nobody used it for too long, and it stands at {confirmed}"),
+            "raise idle_replication_slot_timeout",
+        ),
+        Some("wal_level_insufficient") => (
+            format!("wal_level was not logical for a time, and it stands at {confirmed}"),
+            "keep wal_level = logical, also on the primary",
+        ),
+        Some(reason) => {
+            (format!("{reason}, and it stands at {confirmed}"), "on a standby, turn hot_standby_feedback on")
+        }
+    };
     Finding::stop(
         "slot_lost",
-        format!("slot \"{name}\" is lost (wal_status = lost): the WAL after {confirmed} was removed"),
+        format!("slot \"{name}\" is lost (wal_status = lost): {why}"),
         format!(
             "what was committed after that position and not sent is lost to this slot. Send those rows again from the \
-             table, then SELECT pg_drop_replication_slot({}) and start the relay, and raise max_slot_wal_keep_size",
+             table, then SELECT pg_drop_replication_slot({}) and start the relay, and {remedy}",
             literal(name)
         ),
     )

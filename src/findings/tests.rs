@@ -371,6 +371,41 @@ fn the_slot() {
 }
 
 #[test]
+fn a_slot_that_is_lost_says_why() {
+    let lost = |reason: &str| {
+        shown(|survey| {
+            slot(survey).wal_status = Some("lost".to_owned());
+            slot(survey).invalidation_reason = Some(reason.to_owned());
+        })
+    };
+    insta::assert_snapshot!(lost("idle_timeout"), @r#"
+    stop slot_lost: slot "outbox_relay" is lost (wal_status = lost): nobody used it for too long, and it stands at 3/9A000060
+
+    hint: what was committed after that position and not sent is lost to this slot. Send those rows again from the table, then SELECT pg_drop_replication_slot('outbox_relay') and start the relay, and raise idle_replication_slot_timeout
+    "#);
+    insta::assert_snapshot!(lost("wal_level_insufficient"), @r#"
+    stop slot_lost: slot "outbox_relay" is lost (wal_status = lost): wal_level was not logical for a time, and it stands at 3/9A000060
+
+    hint: what was committed after that position and not sent is lost to this slot. Send those rows again from the table, then SELECT pg_drop_replication_slot('outbox_relay') and start the relay, and keep wal_level = logical, also on the primary
+    "#);
+    insta::assert_snapshot!(lost("rows_removed"), @r#"
+    stop slot_lost: slot "outbox_relay" is lost (wal_status = lost): rows_removed, and it stands at 3/9A000060
+
+    hint: what was committed after that position and not sent is lost to this slot. Send those rows again from the table, then SELECT pg_drop_replication_slot('outbox_relay') and start the relay, and on a standby, turn hot_standby_feedback on
+    "#);
+    assert!(lost("wal_removed").contains("the WAL after 3/9A000060 was removed"));
+}
+
+#[test]
+fn a_standbys_copy_of_the_slot_is_of_no_use_before_a_promotion() {
+    insta::assert_snapshot!(shown(|survey| slot(survey).synced = true), @r#"
+    wait server_in_recovery: slot "outbox_relay" is a copy that this standby keeps of its primary's: nobody can use it before a promotion
+
+    hint: name all hosts in postgres.url and add target_session_attrs=primary, or promote the standby
+    "#);
+}
+
+#[test]
 fn the_stream() {
     let notice = crate::postgres::error::ServerError {
         severity: "WARNING".to_owned(),

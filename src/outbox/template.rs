@@ -122,16 +122,22 @@ impl Template {
 }
 
 fn matches(pieces: &[Piece], text: &str) -> bool {
-    match pieces.split_first() {
-        None => text.is_empty(),
-        Some((Piece::Literal(literal), rest)) => {
-            text.strip_prefix(literal.as_str()).is_some_and(|text| matches(rest, text))
-        }
-        Some((Piece::Placeholder(_), rest)) => {
-            let ends = text.char_indices().skip(1).map(|(at, _)| at).chain([text.len()]);
-            ends.filter(|end| *end > 0).any(|end| matches(rest, text.get(end..).unwrap_or_default()))
-        }
+    // Where in `text` the pieces so far can end, in order.
+    let mut ends = vec![0];
+    for piece in pieces {
+        ends = match piece {
+            Piece::Literal(literal) => {
+                let here =
+                    |end: &usize| text.get(*end..).is_some_and(|rest| rest.starts_with(literal.as_str()));
+                ends.into_iter().filter(here).map(|end| end.saturating_add(literal.len())).collect()
+            }
+            Piece::Placeholder(_) => {
+                let all = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+                all.filter(|at| ends.first().is_some_and(|first| at > first)).collect()
+            }
+        };
     }
+    ends.last() == Some(&text.len())
 }
 
 impl fmt::Display for Template {

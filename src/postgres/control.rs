@@ -69,6 +69,10 @@ impl fmt::Display for OpenTransaction {
 /// long is frozen, or the way to it is cut, which ends no connection by itself.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// The server itself ends a question before that: one that waits for a lock on the outbox (VACUUM FULL, for example)
+/// would go on waiting after we have left, and each further try would take one more connection.
+const QUESTION: &str = "-c statement_timeout=8s";
+
 impl Control {
     /// Connects to the first host of `info` that can be had; also gives `info` for that host alone, so that the
     /// replication connection goes to the same server.
@@ -125,11 +129,11 @@ async fn connect(info: &ConnInfo, host: &Host) -> Result<Control, Error> {
     })
 }
 
-/// Opens a session without the limits that somebody may have set for the role.
+/// Opens a session with limits of its own, not those that somebody may have set for the role.
 async fn open(info: &ConnInfo) -> Result<Control, tokio_postgres::Error> {
     let mut config = info.control_config();
     let unlimited = UNLIMITED.map(|(name, value)| format!("-c {name}={value}")).join(" ");
-    config.options(format!("{} {unlimited}", info.options.as_deref().unwrap_or_default()));
+    config.options(format!("{} {unlimited} {QUESTION}", info.options.as_deref().unwrap_or_default()));
     let (client, connection) = config.connect(NoTls).await?;
     let version = connection.parameter("server_version").unwrap_or_default().to_owned();
     let control = Control { client: Arc::new(client), connection: tokio::spawn(connection) };

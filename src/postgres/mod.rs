@@ -9,6 +9,7 @@ pub mod conninfo;
 pub mod control;
 pub mod error;
 pub mod rows;
+pub mod slot_wait;
 pub mod sql;
 pub mod survey;
 pub mod synchronous;

@@ -35,6 +35,8 @@ pub struct Slot {
     pub invalidation_reason: Option<String>,
     /// How long nobody has used it (17 or newer).
     pub inactive: Option<Duration>,
+    /// Whether it is a standby's copy of its primary's (17 or newer): of no use before a promotion.
+    pub synced: bool,
     /// The user's application_name, where the role may see it.
     pub application_name: Option<String>,
     /// How long its user has been connected, where the role may see it.
@@ -65,6 +67,7 @@ SELECT s.plugin::text, s.database::text, s.active_pid, s.confirmed_flush_lsn::te
        (to_jsonb(s) ->> 'conflicting')::bool,
        to_jsonb(s) ->> 'invalidation_reason',
        extract(epoch FROM clock_timestamp() - (to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8,
+       coalesce((to_jsonb(s) ->> 'synced')::bool, false),
        r.application_name,
        extract(epoch FROM clock_timestamp() - r.backend_start)::float8
   FROM pg_replication_slots s
@@ -118,8 +121,9 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         conflicting: row.try_get(9)?,
         invalidation_reason: row.try_get(10)?,
         inactive: seconds(row, 11)?,
-        application_name: row.try_get(12)?,
-        connected: seconds(row, 13)?,
+        synced: row.try_get(12)?,
+        application_name: row.try_get(13)?,
+        connected: seconds(row, 14)?,
     })
 }
 

@@ -33,7 +33,7 @@ const PINNED: [(&str, &str); 6] = [
 ];
 
 /// Limits meant for interactive work, which would cut off large transactions, the creation of a slot, and a control
-/// connection that has nothing to ask. `transaction_timeout` is missing because servers before 17 refuse to start a
+/// connection that has nothing to ask at the moment. `transaction_timeout` is missing because servers before 17 refuse to start a
 /// session with a setting they do not know: see [`UNLIMITED_TRANSACTION`].
 pub(super) const UNLIMITED: [(&str, &str); 4] = [
     ("statement_timeout", "0"),

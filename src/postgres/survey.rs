@@ -71,7 +71,8 @@ pub struct Outbox {
     pub unlogged: bool,
     /// Its columns.
     pub columns: Vec<Column>,
-    /// Whether it takes room on disk: if it does, it has, or has had, rows.
+    /// Whether it takes room on disk, and so has, or has had, rows. Asked only while there is no slot, because it waits
+    /// for a lock on the table.
     pub has_rows: bool,
     /// Whether the role may read it. The relay needs not.
     pub readable: bool,
@@ -150,14 +151,6 @@ impl Kind {
     }
 }
 
-impl Column {
-    /// The type's name.
-    #[must_use]
-    pub fn shown_type(&self) -> &str {
-        &self.type_name
-    }
-}
-
 impl Publication {
     /// What it publishes of `outbox`, which may have been renamed, or dropped and made again, since it was looked at.
     #[must_use]
@@ -171,16 +164,26 @@ impl Catalog {
     ///
     /// # Errors
     /// If a query fails.
-    pub async fn survey(&self, tables: &[TableName], publication: &str, slot: &str) -> Result<Survey, Error> {
+    pub async fn survey(
+        &self,
+        tables: &[TableName],
+        publication: &str,
+        slot_name: &str,
+    ) -> Result<Survey, Error> {
         let server = self.settings().await?;
+        let slot = self.slot(slot_name).await?;
         let mut found = Vec::with_capacity(tables.len());
         for table in tables {
-            found.push((table.clone(), self.outbox(table).await?));
+            let mut outbox = self.outbox(table).await?;
+            if let (Some(outbox), None) = (&mut outbox, &slot) {
+                outbox.has_rows = self.has_rows(outbox.table.id).await?;
+            }
+            found.push((table.clone(), outbox));
         }
         Ok(Survey {
             role: self.role().await?,
-            publication: self.publication(publication, slot, server.version_num).await?,
-            slot: self.slot(slot).await?,
+            publication: self.publication(publication, slot_name, server.version_num).await?,
+            slot,
             tables: found,
             server,
         })
@@ -223,10 +226,7 @@ impl Catalog {
     /// If a query fails.
     pub async fn outbox(&self, name: &TableName) -> Result<Option<Outbox>, Error> {
         const ACTION: &str = "look at the outbox table";
-        // A partitioned table has no rows of its own; a plain one is no partition tree.
-        let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT'), \
-                          coalesce(CASE c.relkind WHEN 'r' THEN pg_relation_size(c.oid) \
-                               WHEN 'p' THEN (SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)) END, 0) > 0 \
+        let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT') \
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                     WHERE n.nspname = $1::text::name AND c.relname = $2::text::name";
         let rows = self.query(ACTION, sql, &[&name.schema, &name.name]).await?;
@@ -237,6 +237,15 @@ impl Catalog {
         let columns = self.columns(id).await?;
         let table = Table { id: RelationId(id), name: name.clone() };
         outbox(row, table, columns).map(Some).map_err(wrong(ACTION))
+    }
+
+    async fn has_rows(&self, table: RelationId) -> Result<bool, Error> {
+        const ACTION: &str = "look at the outbox table's size";
+        // A partitioned table has no rows of its own; a plain one is no partition tree.
+        let sql = "SELECT coalesce(sum(pg_relation_size(oid)), 0) > 0 \
+                     FROM (SELECT $1::oid AS oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) AS tables";
+        let rows = self.query(ACTION, sql, &[&table.0]).await?;
+        rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))
     }
 
     async fn columns(&self, id: u32) -> Result<Vec<Column>, Error> {
@@ -332,7 +341,7 @@ fn outbox(row: &Row, table: Table, columns: Vec<Column>) -> Result<Outbox, tokio
         },
         unlogged: row.try_get(2)?,
         readable: row.try_get(3)?,
-        has_rows: row.try_get(4)?,
+        has_rows: false,
         columns,
     })
 }

@@ -24,6 +24,7 @@ pub(super) struct ControlWatch {
     control: Option<Control>,
     asked: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     unresolved: Option<Unresolved>,
+    unresolved_since: Instant,
     look_at: Instant,
 }
 
@@ -75,6 +76,7 @@ impl ControlWatch {
             control: Some(control),
             asked: None,
             unresolved: None,
+            unresolved_since: now,
             look_at: now,
         }
     }
@@ -82,6 +84,7 @@ impl ControlWatch {
     /// Looks `table` up; the answer is [`Seen::Elsewhere`] or [`Seen::Ours`].
     pub(super) fn resolve(&mut self, table: Unresolved) {
         self.unresolved = Some(table);
+        self.unresolved_since = Instant::now();
         self.ask_for_unresolved();
     }
 
@@ -153,6 +156,11 @@ impl ControlWatch {
                 Seen::Nothing
             }
         }
+    }
+
+    /// The table that is being looked up, and since when.
+    pub(super) fn unresolved(&self) -> Option<(&TableName, Instant)> {
+        self.unresolved.as_ref().map(|unresolved| (&unresolved.table, self.unresolved_since))
     }
 
     /// The server.

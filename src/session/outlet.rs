@@ -178,7 +178,9 @@ impl Outlet {
     #[must_use]
     pub(super) fn blocked(&self) -> Option<(On, String)> {
         let held = self.held.as_ref().and_then(|held| held.reason.clone());
-        held.or_else(|| self.away.clone().map(|reason| (On::Kafka, reason)))
+        // What librdkafka says of a broker tells more than that none has answered: a refused login, for example.
+        let away = self.away.as_ref().map(|away| self.trouble.as_ref().unwrap_or(away));
+        held.or_else(|| away.map(|reason| (On::Kafka, reason.clone())))
     }
 
     fn learn(&mut self, events: &[Event]) {
@@ -187,6 +189,7 @@ impl Outlet {
             match event {
                 Event::Delivered(_) => {
                     self.away = None;
+                    self.trouble = None;
                     heard = true;
                 }
                 Event::Trouble(rdkafka::error::RDKafkaErrorCode::AllBrokersDown, reason) => {
@@ -209,6 +212,7 @@ impl Outlet {
 
     fn answers(&mut self) {
         self.away = None;
+        self.trouble = None;
         self.heard = Instant::now();
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
+use crate::outbox::{Rejection, TableName};
 use crate::relay::Tally;
 use crate::status::{On, State};
 use crate::wal::PgTimestamp;
@@ -27,6 +28,20 @@ pub(super) struct ToldBlock {
     warned: bool,
 }
 
+/// What can keep events from moving.
+pub(super) enum Block<'a> {
+    /// An event that Kafka will never take.
+    Event(&'a Rejection),
+    /// PostgreSQL does not answer.
+    Silence,
+    /// A row came of a table that is being looked up.
+    Table(&'a TableName),
+    /// A topic or a broker is missing: the outlet knows.
+    Outlet,
+    /// Kafka owes reports.
+    Reports,
+}
+
 /// Records in flight and no report for this long: Kafka does not answer.
 const KAFKA_SILENCE: Duration = Duration::from_secs(5);
 
@@ -37,7 +52,7 @@ impl Session<'_> {
     /// Brings metrics and state up to date.
     pub(super) fn show(&mut self, now: Instant, state: State) {
         self.show_progress();
-        match self.blocked(now) {
+        match self.block(now).map(|block| self.in_words(&block)) {
             Some((on, reason)) => {
                 self.warn_of_block(now, on, &reason);
                 // Who stops goes on stopping, whatever is in its way.
@@ -45,7 +60,9 @@ impl Session<'_> {
                 self.status.block(state, on, &reason, now);
             }
             None => {
-                if let Some(ToldBlock { on, warned: true, .. }) = self.told.blocked.take() {
+                if let Some(ToldBlock { on, warned: true, .. }) = self.told.blocked.take()
+                    && state == State::Streaming
+                {
                     tracing::info!(on = on.as_str(), "events move again");
                 }
                 self.status.enter(state);
@@ -83,20 +100,44 @@ impl Session<'_> {
         self.told.blocked = Some(told);
     }
 
-    fn blocked(&self, now: Instant) -> Option<(On, String)> {
+    /// What keeps events from moving, if anything does.
+    pub(super) fn block(&self, now: Instant) -> Option<Block<'_>> {
         if let Some(rejection) = &self.rejected {
-            return Some((On::Event, rejection.to_string()));
+            return Some(Block::Event(rejection));
         }
         if self.silence.unanswered(now).is_some() {
-            let reason = "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a \
-                          large transaction";
-            return Some((On::Postgres, reason.to_owned()));
+            return Some(Block::Silence);
         }
-        let silent =
-            self.outlet.unreported() > 0 && now.saturating_duration_since(self.owed_since) >= KAFKA_SILENCE;
-        let silence =
-            || (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()));
-        self.outlet.blocked().or_else(|| silent.then(silence))
+        if let Some((table, since)) = self.control.unresolved()
+            && now.saturating_duration_since(since) >= WORTH_A_WARNING
+        {
+            return Some(Block::Table(table));
+        }
+        if self.outlet.is_blocked() {
+            return Some(Block::Outlet);
+        }
+        let owed = now.saturating_duration_since(self.owed_since);
+        (self.outlet.unreported() > 0 && owed >= KAFKA_SILENCE).then_some(Block::Reports)
+    }
+
+    fn in_words(&self, block: &Block<'_>) -> (On, String) {
+        match block {
+            Block::Event(rejection) => (On::Event, rejection.to_string()),
+            Block::Silence => (
+                On::Postgres,
+                "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a large \
+                 transaction"
+                    .to_owned(),
+            ),
+            Block::Table(table) => (
+                On::Postgres,
+                format!("a row of table \"{table}\" came, which is not configured, and PostgreSQL does not say what it is"),
+            ),
+            Block::Outlet => self.outlet.blocked().unwrap_or_else(|| (On::Kafka, String::new())),
+            Block::Reports => {
+                (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()))
+            }
+        }
     }
 
     fn show_tally(&mut self) {

@@ -10,9 +10,10 @@ use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
+use crate::postgres::slot_wait;
 use crate::postgres::survey::{Outbox, Settings, Survey};
 use crate::relay::{Relay, Start};
-use crate::status::{On, REMINDER, STREAMING, State, Status};
+use crate::status::{On, STREAMING, State, Status};
 use crate::wal::Timelines;
 
 /// A stream that has begun.
@@ -47,9 +48,6 @@ const SLOT_POLL: Duration = Duration::from_millis(500);
 /// After this long it is not our own last connection that holds the slot.
 const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
 
-/// How long making a slot may take before the transactions it waits for are told.
-const SLOT_PATIENCE: Duration = Duration::from_secs(3);
-
 /// Starts to stream. Waits as a standby while the slot is in use, and for open transactions when it makes the slot.
 pub(super) async fn start(
     config: &Config,
@@ -78,7 +76,7 @@ pub(super) async fn start(
     let identity = connection.identify_system().await?;
     let timelines = timelines(&mut connection, identity.timeline, status).await?;
     if survey.slot.is_none() {
-        create_slot(&mut connection, &catalog, slot_name, status).await?;
+        create_slot(&mut connection, &catalog, slot_name, survey.server.in_recovery, status).await?;
     }
     connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
 
@@ -197,32 +195,24 @@ async fn timelines(connection: &mut Connection, current: u32, status: &Status) -
 /// SQLSTATE `undefined_file`.
 const UNDEFINED_FILE: &str = "58P01";
 
-/// Makes the slot. The server waits for every transaction that is writing now; who keeps it waiting is told.
+/// Makes the slot; on a standby without FAILOVER, which only a primary's slot can have.
 async fn create_slot(
     connection: &mut Connection,
     catalog: &Catalog,
     name: &str,
+    in_recovery: bool,
     status: &Status,
 ) -> Result<(), Error> {
-    let created = connection.create_slot(name, true);
-    tokio::pin!(created);
-    let mut patience = SLOT_PATIENCE;
-    let slot = loop {
-        tokio::select! {
-            slot = &mut created => break slot?,
-            () = tokio::time::sleep(patience) => {
-                patience = REMINDER;
-                let open = catalog.open_transactions().await?;
-                let open: Vec<_> = open.iter().map(ToString::to_string).collect();
-                let reason = format!("making the slot waits for open transactions: {}", open.join(", "));
-                let now = Instant::now();
-                status.block(State::Connecting, On::Postgres, &reason, now);
-                if status.is_news("making the slot waits", now) {
-                    tracing::warn!(slot = name, "{reason}");
-                }
-            }
+    let created = connection.create_slot(name, !in_recovery);
+    let open = async || catalog.open_transactions().await;
+    let tell = |reason: &str| {
+        let now = Instant::now();
+        status.block(State::Connecting, On::Postgres, reason, now);
+        if status.is_news("making the slot waits", now) {
+            tracing::warn!(slot = name, "{reason}");
         }
     };
+    let slot = slot_wait::told(created, open, tell).await?;
     tracing::info!(slot = name, consistent_point = %slot.consistent_point, "made the replication slot: events committed from now on are sent");
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Makes one thing after the other, each in a transaction of its own, and looks at all of them.
 
-use std::time::Duration;
-
 use super::judge;
 use super::look::{self, Session};
 use super::report::{Kind, Part, Report, State};
@@ -9,14 +7,11 @@ use super::rows;
 use super::script::{self, Objects};
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control};
+use crate::postgres::control::{Catalog, Control, OpenTransaction};
 use crate::postgres::error::Error;
+use crate::postgres::slot_wait;
 use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::Survey;
-
-/// How long making a slot may take before the transactions it waits for are told, and then how often.
-const SLOT_PATIENCE: Duration = Duration::from_secs(3);
-const REMINDER: Duration = Duration::from_secs(30);
 
 /// Limits that are set for the role or the database must not cut what waits, and transactions must be able to write.
 /// `transaction_timeout` is there from 17 on.
@@ -140,7 +135,9 @@ impl Work<'_> {
             self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
             // With anything else amiss it could not be made, or would be of no use: older than its publication.
             if found.iter().all(|finding| finding.level == Level::Warn) {
-                let made = make_slot(&self.catalog, server, &script::slot(self.objects), progress).await;
+                let statement = script::slot(self.objects);
+                let made = self.catalog.execute("make the replication slot", &statement);
+                let made = slot_wait::told(made, async || open_transactions(server).await, progress).await;
                 self.refused(Kind::Slot, name, made)?;
             }
         }
@@ -192,32 +189,8 @@ impl Work<'_> {
     }
 }
 
-/// Makes the slot. The server waits for every transaction that is writing now; who keeps it waiting is told.
-async fn make_slot(
-    catalog: &Catalog,
-    server: &ConnInfo,
-    statement: &str,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), Error> {
-    let made = catalog.execute("make the replication slot", statement);
-    tokio::pin!(made);
-    let mut patience = SLOT_PATIENCE;
-    loop {
-        tokio::select! {
-            made = &mut made => return made,
-            () = tokio::time::sleep(patience) => {
-                patience = REMINDER;
-                // This connection is busy with the slot. Should another one be refused, the wait goes on in silence.
-                if let Ok(open) = open_transactions(server).await && !open.is_empty() {
-                    progress(&format!("making the slot waits for open transactions: {}", open.join(", ")));
-                }
-            }
-        }
-    }
-}
-
-async fn open_transactions(server: &ConnInfo) -> Result<Vec<String>, Error> {
+/// The connection that makes the slot is busy; another one asks.
+async fn open_transactions(server: &ConnInfo) -> Result<Vec<OpenTransaction>, Error> {
     let (control, _) = Control::connect(server).await?;
-    let open = control.catalog().open_transactions().await?;
-    Ok(open.iter().map(ToString::to_string).collect())
+    control.catalog().open_transactions().await
 }

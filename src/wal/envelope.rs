@@ -88,42 +88,12 @@ pub fn status_update(
     now: PgTimestamp,
     reply_requested: bool,
 ) -> [u8; STATUS_UPDATE_LEN] {
-    let [p0, p1, p2, p3, p4, p5, p6, p7] = position.lsn().as_u64().to_be_bytes();
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = now.as_micros().to_be_bytes();
-    [
-        b'r',
-        p0,
-        p1,
-        p2,
-        p3,
-        p4,
-        p5,
-        p6,
-        p7,
-        p0,
-        p1,
-        p2,
-        p3,
-        p4,
-        p5,
-        p6,
-        p7,
-        p0,
-        p1,
-        p2,
-        p3,
-        p4,
-        p5,
-        p6,
-        p7,
-        t0,
-        t1,
-        t2,
-        t3,
-        t4,
-        t5,
-        t6,
-        t7,
-        u8::from(reply_requested),
-    ]
+    let position = position.lsn().as_u64().to_be_bytes();
+    let parts: [&[u8]; 6] =
+        [b"r", &position, &position, &position, &now.as_micros().to_be_bytes(), &[u8::from(reply_requested)]];
+    let mut update = [0; STATUS_UPDATE_LEN];
+    for (byte, part) in update.iter_mut().zip(parts.into_iter().flatten()) {
+        *byte = *part;
+    }
+    update
 }

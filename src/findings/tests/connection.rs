@@ -113,6 +113,30 @@ fn a_login_that_is_refused_is_mended_by_somebody() {
 }
 
 #[test]
+fn what_passes_by_itself_is_told_as_such() {
+    insta::assert_snapshot!(login(&server("42710", "replication slot \"outbox_relay\" already exists")), @r#"
+    wait slot_in_use: connect to db:5432: FATAL 42710: replication slot "outbox_relay" already exists
+
+    hint: nothing to do if that is another instance of the relay, or its last connection, which the server has not given up yet
+    "#);
+    insta::assert_snapshot!(login(&server("57014", "canceling statement due to statement timeout")), @"
+    wait server_busy: connect to db:5432: FATAL 57014: canceling statement due to statement timeout
+
+    hint: something holds a lock on the outbox (VACUUM FULL, ALTER TABLE), or the server is overloaded: SELECT pid, state, query FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock')
+    ");
+    insta::assert_snapshot!(login(&server("53100", "could not extend file: No space left on device")), @"
+    wait server_busy: connect to db:5432: FATAL 53100: could not extend file: No space left on device
+
+    hint: see the server's log for more; the relay goes on trying
+    ");
+    insta::assert_snapshot!(login(&server("57P01", "terminating connection due to administrator command")), @"
+    wait server_unreachable: connect to db:5432: FATAL 57P01: terminating connection due to administrator command
+
+    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    ");
+}
+
+#[test]
 fn of_several_hosts_the_one_that_decides_is_told() {
     insta::assert_snapshot!(login(&Error::NoHost(vec![server("28P01", "no"), refused()])), @"
     wait server_unreachable: no host could be used: connect to db:5432: FATAL 28P01: no; connect to db:5432: Connection refused (os error 111)
