@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
-use outbox_relay::config::{self, Config, Problems};
+use outbox_relay::config::{self, Config, LogFormat, Problems};
 use outbox_relay::http::{self, Pages};
 use outbox_relay::metrics::Metrics;
 use outbox_relay::postgres::conninfo::{ConnInfo, ConnInfoError, read_passfile};
@@ -86,17 +86,29 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {
-            ended = supervisor::run(config, server, &status, &metrics, shutdown) => {
-                ended.map_err(|error| with_hint(error, server))
-            }
+            ended = supervisor::run(config, server, &status, &metrics, shutdown) => ended.map_err(anyhow::Error::from),
             signals = signals(stop, &manager) => signals.context("wait for signals"),
             never = manager.follow(&status) => match never {},
         }
     });
     // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
     runtime.shutdown_background();
-    ended.map(|()| 0)
+    let Err(error) = ended else {
+        return Ok(0);
+    };
+    let hint = error.downcast_ref::<session::Error>().and_then(|error| error.hint(server));
+    let text = format!("{error:#}{}", hint.map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default());
+    manager.failed(&text);
+    if config.log.format == LogFormat::Json {
+        // Each line is an object, the last one too.
+        tracing::error!("{text}");
+        return Ok(FAILURE);
+    }
+    Err(anyhow::Error::msg(text))
 }
+
+/// Exit status of a program that was stopped by an error.
+const FAILURE: u8 = 1;
 
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
@@ -119,14 +131,16 @@ fn service_manager() -> ServiceManager {
 /// The first signal asks for an orderly stop; the second returns, which ends the program at once.
 async fn signals(stop: watch::Sender<bool>, manager: &ServiceManager) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    for _ in 0..2 {
+    let mut next = async || {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
-        manager.stopping();
-        stop.send_replace(true);
-    }
+    };
+    tracing::info!("{}: stopping", next().await);
+    manager.stopping();
+    stop.send_replace(true);
+    tracing::warn!("{}: ending at once; what is not confirmed is sent again by the next start", next().await);
     Ok(())
 }
 
@@ -135,13 +149,6 @@ fn print_answer(answer: &clap::Error) -> ExitCode {
     // If nobody can be told, the exit status still tells.
     let _ = answer.print();
     u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-fn with_hint(error: session::Error, server: &ConnInfo) -> anyhow::Error {
-    match error.hint(server) {
-        Some(hint) => anyhow::anyhow!("{error}\n\nhint: {hint}"),
-        None => error.into(),
-    }
 }
 
 fn print_error(error: &anyhow::Error) -> ExitCode {

@@ -47,6 +47,11 @@ impl ServiceManager {
         self.send("READY=1");
     }
 
+    /// The relay ends because of an error: why, in one line.
+    pub fn failed(&self, text: &str) {
+        self.send(&format!("STATUS={}", one_line(text)));
+    }
+
     /// The relay was told to stop, and will.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
@@ -97,6 +102,10 @@ fn describe(state: State, blocked: Option<&Blocked>) -> String {
         Some(blocked) => format!("blocked on {}: {}", blocked.on.as_str(), blocked.reason),
         None => state.as_str().to_owned(),
     };
+    one_line(&text)
+}
+
+fn one_line(text: &str) -> String {
     text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

@@ -106,11 +106,9 @@ fn verdict(findings: &[Finding]) -> String {
     };
     match (count(Level::Stop), count(Level::Wait)) {
         (0, 0) => format!("ok: nothing keeps the relay from working{warnings}"),
-        (0, waits) => format!("not now: the relay would wait for {waits} of these{warnings}"),
-        (stops, 0) => format!("no: somebody must mend {stops} of these{warnings}"),
-        (stops, waits) => {
-            format!("no: somebody must mend {stops} of these, and the relay would wait for {waits}{warnings}")
-        }
+        (0, waits) => format!("not now: {waits} to wait for{warnings}"),
+        (stops, 0) => format!("no: {stops} to mend{warnings}"),
+        (stops, waits) => format!("no: {stops} to mend, {waits} to wait for{warnings}"),
     }
 }
 
@@ -142,7 +140,7 @@ mod tests {
 
         hint: nothing to do
 
-        no: somebody must mend 1 of these, and the relay would wait for 1, 1 warning
+        no: 1 to mend, 1 to wait for, 1 warning
         "#);
         insta::assert_snapshot!(text(&[wait, warn.clone(), warn.clone()]), @r#"
         wait: topic "a" does not exist [topic_missing]
@@ -157,14 +155,14 @@ mod tests {
 
         hint: nothing to do
 
-        not now: the relay would wait for 1 of these, 2 warnings
+        not now: 1 to wait for, 2 warnings
         "#);
         insta::assert_snapshot!(text(std::slice::from_ref(&stop)), @"
         stop: wal_level = replica, expected logical [wal_level]
 
         hint: ALTER SYSTEM …
 
-        no: somebody must mend 1 of these
+        no: 1 to mend
         ");
         insta::assert_snapshot!(text(&[warn]), @"
         warn: statement_timeout=1s is set [role_limit]

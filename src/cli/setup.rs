@@ -73,14 +73,14 @@ pub fn run(
 /// Why there was nothing to work on.
 fn unreachable(error: &Error, server: &ConnInfo) -> Finding {
     let problem = findings::of_login(error, server);
-    let refused =
-        error.server().is_some_and(|error| ["28", "3D"].iter().any(|class| error.code.starts_with(class)));
-    if !refused {
-        return problem;
-    }
     let user = &server.user;
-    let fix =
-        format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL");
+    let fix = match error.server().map(|error| error.code.as_str()) {
+        Some("3D000") => "name the service's database: --as postgres://USER@HOST/DATABASE".to_owned(),
+        Some(code) if code.starts_with("28") => {
+            format!("setup logs in as \"{user}\"; name another role with --as URL or OUTBOX_RELAY_SETUP_URL")
+        }
+        _ => return problem,
+    };
     Finding { fix, ..problem }
 }
 

@@ -20,8 +20,8 @@ pub fn of_login(error: &Error, info: &ConnInfo) -> Finding {
         Error::PasswordMissing { .. } => Finding::stop(
             "wrong_password",
             error.to_string(),
-            "put it into the password file (~/.pgpass), PGPASSWORD, or postgres.url; or the whole URL into a file that \
-             OUTBOX_RELAY_POSTGRES__URL_FILE names",
+            "put it into the password file (~/.pgpass, which nobody else may read: chmod 600), PGPASSWORD, or \
+             postgres.url; or the whole URL into a file that OUTBOX_RELAY_POSTGRES__URL_FILE names",
         ),
         Error::Scram { .. } => wrong_password(error),
         Error::UnsupportedAuthentication { .. } => Finding::stop(
@@ -114,6 +114,11 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
              state, query FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE mode = \
              'AccessExclusiveLock')",
         ),
+        "57P01" => Finding::wait(
+            "server_unreachable",
+            message,
+            "somebody ended the connection, or the server is being stopped: nothing to do if that is meant",
+        ),
         // Classes of SQLSTATE: 08, connection exceptions; 57, somebody or a crash has intervened.
         code if retry && (code.starts_with("08") || code.starts_with("57")) => {
             let unreachable = unreachable(error);
@@ -122,7 +127,7 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
         _ if retry => {
             let fix = server.hint.clone();
             let fix =
-                fix.unwrap_or_else(|| "see the server's log for more; the relay goes on trying".to_owned());
+                fix.unwrap_or_else(|| "it may pass by itself; see the server's log for more".to_owned());
             Finding::wait("server_busy", message, fix)
         }
         _ => stop("server_error", "see the server's log for more".to_owned()),
@@ -138,9 +143,5 @@ fn wrong_password(error: &Error) -> Finding {
 }
 
 fn unreachable(error: &Error) -> Finding {
-    Finding::wait(
-        "server_unreachable",
-        error.to_string(),
-        "start the server, or correct host and port in postgres.url; the relay goes on trying",
-    )
+    Finding::wait("server_unreachable", error.to_string(), "start the server, or correct its host and port")
 }

@@ -206,7 +206,11 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
             "no topic fits route.topic = \"{template}\": there is none, or {} may see none (Describe)",
             client.principal
         ),
-        format!("with the word in capitals replaced: {}", create(client, &example)),
+        format!(
+            "with the word in capitals replaced: {}; if it exists: {}",
+            create(client, &example),
+            allow_writing(client, &example)
+        ),
     )
 }
 
@@ -381,7 +385,7 @@ mod tests {
         insta::assert_snapshot!(told(&Seen::There(none), TEMPLATE, None), @r#"
         [wait topic_missing] no topic fits route.topic = "outbox.event.{aggregate_type}": there is none, or User:relay may see none (Describe)
 
-        hint: with the word in capitals replaced: kafka-topics.sh --bootstrap-server kafka.example:9092 --create --topic outbox.event.AGGREGATE_TYPE --partitions 3
+        hint: with the word in capitals replaced: kafka-topics.sh --bootstrap-server kafka.example:9092 --create --topic outbox.event.AGGREGATE_TYPE --partitions 3; if it exists: kafka-acls.sh --bootstrap-server kafka.example:9092 --add --allow-principal User:relay --operation Write --operation Describe --topic outbox.event.AGGREGATE_TYPE
         "#);
     }
 

@@ -1,7 +1,7 @@
 //! An outbox table: is it there, is it in the write-ahead log, and has it, as published, the columns that are mapped.
 
 use super::{Finding, Wanted};
-use crate::outbox::{Mapping, MappingError, Spec, TableName};
+use crate::outbox::{Mapping, Spec, TableName};
 use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::{Outbox, Published, Settings, Survey};
 
@@ -40,9 +40,7 @@ pub(super) fn table(
     for (column, keys) in wanted.outbox.mapped_columns() {
         findings.extend(mapped(&column, &keys.join(" and "), outbox, published, wanted, &survey.server));
     }
-    if findings.is_empty() {
-        findings.extend(wrong_type(outbox, wanted.outbox));
-    }
+    findings.extend(wrong_types(outbox, wanted.outbox));
     if let Some(filter) = published.and_then(|published| published.row_filter.as_ref()) {
         let publication = wanted.publication;
         findings.push(Finding::warn(
@@ -116,23 +114,40 @@ fn publish_whole(publication: &str, table: &TableName) -> String {
     )
 }
 
-/// A column whose type cannot serve. Asked of the mapping itself, which will read the rows.
-fn wrong_type(outbox: &Outbox, spec: &Spec) -> Option<Finding> {
-    let columns = outbox.columns.iter().map(|column| (column.name.as_str(), column.base_type));
-    let error = Mapping::check(spec, &outbox.table.name, columns).err()?;
-    let fix = match &error {
-        MappingError::TimestampType { column, .. } => {
-            let shown = outbox
-                .columns
-                .iter()
-                .find(|found| found.name == *column)
-                .map(|found| found.type_name.as_str());
+/// Columns whose types cannot serve, or may not.
+fn wrong_types(outbox: &Outbox, spec: &Spec) -> Vec<Finding> {
+    let found = |name: &Option<String>| {
+        let name = name.as_ref()?;
+        outbox.columns.iter().find(|column| column.name == *name)
+    };
+    let mut findings = Vec::new();
+    if let Some(column) = found(&spec.columns.timestamp)
+        && let Err(error) = Mapping::check_timestamp(spec, &outbox.table.name, &column.name, column.base_type)
+    {
+        findings.push(Finding::stop(
+            "column_type",
+            error.to_string(),
             format!(
                 "it is {}: name a timestamptz, timestamp or bigint column, or set outbox.columns.timestamp = \"\"",
-                shown.unwrap_or_default()
-            )
-        }
-        MappingError::MissingColumn { .. } => return None,
-    };
-    Some(Finding::stop("column_type", error.to_string(), fix))
+                column.type_name
+            ),
+        ));
+    }
+    if let Some(column) = found(&spec.route.partition)
+        && !INTEGERS.contains(&column.base_type)
+    {
+        findings.push(Finding::warn(
+            "partition_column_type",
+            format!(
+                "column \"{}\" of table \"{}\", which route.partition names, is {}: a row in which it is no number of a \
+                 partition is rejected",
+                column.name, outbox.table.name, column.type_name
+            ),
+            "name an integer column, or set route.partition = \"\"",
+        ));
+    }
+    findings
 }
+
+/// Object ids of smallint, integer and bigint (src/include/catalog/pg_type.dat).
+const INTEGERS: [u32; 3] = [21, 23, 20];

@@ -62,8 +62,8 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
         findings.push(Finding::wait(
             SLOT_IN_USE,
             format!("slot \"{name}\" is in use by process {pid} of the server"),
-            "nothing to do if that is another instance of the relay: this one waits as its standby. Who it is: SELECT * \
-             FROM pg_stat_replication",
+            "nothing to do if that is the relay (outbox-relay status tells how it is): another instance waits as its \
+             standby. Who it is: SELECT * FROM pg_stat_replication",
         ));
     }
     if survey.publication.as_ref().is_some_and(|publication| publication.perhaps_newer) {
@@ -71,11 +71,12 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
         findings.push(Finding::warn(
             "publication_perhaps_newer",
             format!(
-                "publication \"{publication}\" was made or changed at about the time of slot \"{name}\", or later: of rows that \
-                 were written before that, PostgreSQL sends none"
+                "the server's books do not show that publication \"{publication}\" is older than slot \"{name}\": if it was made \
+                 or changed after the slot, the relay stops at rows that were written before that"
             ),
-            "if it was made before the slot, this passes when the relay has caught up. If not: send the rows written \
-             before that from the table, drop the slot, and let the relay make it anew",
+            "nothing to do if it was made first, as outbox-relay setup does: other slots of the server hide the order for a \
+             time. If it was made or changed later: send the rows written before that again from the table, drop the \
+             slot, and let the relay make it anew",
         ));
     }
     findings

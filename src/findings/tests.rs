@@ -245,6 +245,11 @@ fn columns() {
     hint: it is text: name a timestamptz, timestamp or bigint column, or set outbox.columns.timestamp = ""
     "#);
     assert_eq!(shown_with(&[("outbox.columns.timestamp", "created_at")], |_| {}), "");
+    insta::assert_snapshot!(shown_with(&[("route.partition", "event_type")], |_| {}), @r#"
+    warn partition_column_type: column "event_type" of table "public.outbox", which route.partition names, is text: a row in which it is no number of a partition is rejected
+
+    hint: name an integer column, or set route.partition = ""
+    "#);
 }
 
 #[test]
@@ -300,9 +305,9 @@ fn the_publication() {
     "#
     );
     insta::assert_snapshot!(shown(|survey| published(survey).perhaps_newer = true), @r#"
-    warn publication_perhaps_newer: publication "outbox_relay" was made or changed at about the time of slot "outbox_relay", or later: of rows that were written before that, PostgreSQL sends none
+    warn publication_perhaps_newer: the server's books do not show that publication "outbox_relay" is older than slot "outbox_relay": if it was made or changed after the slot, the relay stops at rows that were written before that
 
-    hint: if it was made before the slot, this passes when the relay has caught up. If not: send the rows written before that from the table, drop the slot, and let the relay make it anew
+    hint: nothing to do if it was made first, as outbox-relay setup does: other slots of the server hide the order for a time. If it was made or changed later: send the rows written before that again from the table, drop the slot, and let the relay make it anew
     "#);
 }
 
@@ -336,7 +341,7 @@ fn the_slot() {
     insta::assert_snapshot!(shown(|survey| slot(survey).active_pid = Some(4711)), @r#"
     wait slot_in_use: slot "outbox_relay" is in use by process 4711 of the server
 
-    hint: nothing to do if that is another instance of the relay: this one waits as its standby. Who it is: SELECT * FROM pg_stat_replication
+    hint: nothing to do if that is the relay (outbox-relay status tells how it is): another instance waits as its standby. Who it is: SELECT * FROM pg_stat_replication
     "#);
     insta::assert_snapshot!(shown_with(&[("postgres.create_slot", "false")], |survey| survey.slot = None), @r#"
     stop slot_missing: replication slot "outbox_relay" does not exist, and postgres.create_slot is false

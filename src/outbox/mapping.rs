@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::spec::{Spec, TableName};
+use super::spec::{Columns, Spec, TableName};
 use super::template::{Piece, Template};
 use super::zone::Zone;
-use crate::wal::pgoutput::{Column, Relation, RelationId};
+use crate::wal::pgoutput::Relation;
 
 /// How to read the rows of one table, until its next `Relation` message.
 #[derive(Debug, Clone)]
@@ -114,30 +114,32 @@ pub(super) fn built_in_type(name: &str) -> Option<u32> {
     }
 }
 
+/// How to read a timestamp column of this type.
+fn timestamp_type(
+    columns: &Columns,
+    table: &TableName,
+    column: &str,
+    type_id: u32,
+) -> Result<TimestampType, MappingError> {
+    match type_id {
+        TIMESTAMPTZ | TIMESTAMP => Ok(TimestampType::Text(columns.timestamp_zone.clone())),
+        INT8 => Ok(TimestampType::EpochMillis),
+        _ => Err(MappingError::TimestampType { table: table.clone(), column: column.to_owned(), type_id }),
+    }
+}
+
 impl Mapping {
-    /// Whether rows of a table with these columns, names and base types, can be read.
+    /// Whether a column of this base type can be the timestamp column.
     ///
     /// # Errors
-    /// The first thing that does not fit.
-    pub fn check<'a>(
+    /// [`MappingError::TimestampType`].
+    pub fn check_timestamp(
         spec: &Spec,
         table: &TableName,
-        columns: impl Iterator<Item = (&'a str, u32)>,
+        column: &str,
+        base_type: u32,
     ) -> Result<(), MappingError> {
-        let column = |(name, type_id): (&str, u32)| Column {
-            key: false,
-            name: name.to_owned(),
-            type_id,
-            type_modifier: -1,
-        };
-        let relation = Relation {
-            id: RelationId(0),
-            schema: table.schema.clone(),
-            name: table.name.clone(),
-            replica_identity: b'd',
-            columns: columns.map(column).collect(),
-        };
-        Self::new(spec, table.clone(), &relation, |type_id| type_id).map(drop)
+        timestamp_type(&spec.columns, table, column, base_type).map(drop)
     }
 
     /// Matches `relation` with `spec`. `base_type` gives a domain's base type, and any other type itself.
@@ -188,15 +190,7 @@ impl Mapping {
         };
         let timestamp = columns.timestamp.as_deref().map(|name| {
             let (field, type_id) = field("outbox.columns.timestamp", name)?;
-            match type_id {
-                TIMESTAMPTZ | TIMESTAMP => Ok((field, TimestampType::Text(columns.timestamp_zone.clone()))),
-                INT8 => Ok((field, TimestampType::EpochMillis)),
-                _ => Err(MappingError::TimestampType {
-                    table: table.clone(),
-                    column: name.to_owned(),
-                    type_id,
-                }),
-            }
+            Ok((field, timestamp_type(columns, &table, name, type_id)?))
         });
         let partition = spec.route.partition.as_deref().map(|name| field("route.partition", name));
         let headers = spec.headers.iter().map(|(name, template)| {

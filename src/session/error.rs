@@ -95,7 +95,12 @@ impl Error {
                 Some(format!("add \"{table}\" to outbox.tables, or take it out of the publication"))
             }
             Self::Stream(relay::Error::Mapping(_)) => {
-                Some("set [outbox.columns], [outbox.headers] and [route] to the table's columns".to_owned())
+                Some(
+                    "set [outbox.columns], [outbox.headers] and [route] to the table's columns. A row that was written \
+                     before the table was changed comes as the table was then: where a column was renamed, start once \
+                     with the old names, until the relay has passed those rows"
+                        .to_owned(),
+                )
             }
             Self::Stream(_) | Self::TimelineHistory(_) | Self::ServerStopping(_) | Self::StreamEnded => None,
             Self::Kafka(error) => error.hint(),

@@ -135,7 +135,11 @@ impl Session<'_> {
             ),
             Block::Outlet => self.outlet.blocked().unwrap_or_else(|| (On::Kafka, String::new())),
             Block::Reports => {
-                (On::Kafka, format!("{} records wait for Kafka's confirmation", self.outlet.unreported()))
+                let waiting = match self.outlet.unreported() {
+                    1 => "1 record waits".to_owned(),
+                    many => format!("{many} records wait"),
+                };
+                (On::Kafka, format!("{waiting} for Kafka's confirmation"))
             }
         }
     }

@@ -19,7 +19,7 @@ impl Session<'_> {
         if open > 0 {
             let waited = humantime::format_duration(self.config.delivery.drain_timeout);
             tracing::warn!(
-                "{open} events were not confirmed within {waited}: the next start sends them again"
+                "not confirmed within {waited}: {open} of the events that were sent; the next start sends them again"
             );
         }
         let now = Instant::now();

@@ -7,7 +7,7 @@ use super::rows;
 use super::script::{self, Objects};
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, OpenTransaction};
+use crate::postgres::control::{Catalog, Control, OpenTransaction, Slot};
 use crate::postgres::error::Error;
 use crate::postgres::slot_wait;
 use crate::postgres::sql::{self, identifier};
@@ -66,6 +66,13 @@ impl Work<'_> {
             }
             let after = self.catalog.outbox(name).await?.is_some();
             self.say(Kind::Table, &shown, before, after);
+            if after && !before {
+                let user = identifier(&self.session.user);
+                self.report.remaining.push(format!(
+                    "table {shown} belongs to {user}. The service that writes to it, if it is another role, needs: GRANT \
+                     INSERT ON {shown} TO …"
+                ));
+            }
         }
         Ok(())
     }
@@ -122,7 +129,12 @@ impl Work<'_> {
         let name = &self.objects.slot;
         let (survey, found) = self.find().await?;
         let before = survey.slot.is_some();
-        if before && publication_is_new {
+        let ours = |slot: &Slot| {
+            slot.plugin.as_deref() == Some("pgoutput")
+                && slot.database.as_ref() == Some(&self.session.database)
+        };
+        // Of another's slot the findings tell; nobody shall drop that one.
+        if publication_is_new && survey.slot.as_ref().is_some_and(ours) {
             self.report.problems.push(judge::older_slot(self.objects));
         }
         if !before {

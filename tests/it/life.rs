@@ -151,6 +151,21 @@ async fn a_second_sigterm_ends_the_relay_at_once() {
     let (status, log) = relay.ended().await;
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}: {log}", asked.elapsed());
     assert!(status.success(), "{status}: {log}");
+    assert!(log.contains("WARN SIGTERM: ending at once"), "{log}");
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn an_error_that_ends_the_relay_is_a_line_of_the_log_where_programs_read_it() {
+    let outbox = Outbox::create().await;
+    let log = outbox.relay(&["log.format=json", "postgres.publication=nothing"]).refuses().await;
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let message = last["message"].as_str().unwrap();
+    assert_eq!(last["level"], "ERROR", "{last}");
+    assert!(
+        message.starts_with("publication \"nothing\" does not exist") && message.contains("\n\nhint: "),
+        "{last}"
+    );
     outbox.database.drop().await;
 }
 

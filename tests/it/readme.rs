@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::fixture::PATIENCE;
+use crate::fixture::{Outbox, PATIENCE};
 use crate::own_server::Server;
 use crate::servers::{client, variable};
 
@@ -80,4 +80,23 @@ async fn the_five_steps_lead_from_an_existing_postgres_and_kafka_to_the_first_ev
         rest = after;
     }
     assert!(err.contains("stopped"), "{err}");
+}
+
+#[tokio::test]
+async fn rows_that_were_not_sent_are_sent_with_the_sql_of_the_readme() {
+    let outbox = Outbox::create().await;
+    outbox.insert("early").await;
+    let relay = outbox.relay(&[]);
+    relay.ready().await;
+    let (_, rest) = README.split_once("`WITH again AS").unwrap();
+    let (sql, _) = rest.split_once('`').unwrap();
+    let ids = "SELECT string_agg(id::text, ' ' ORDER BY aggregate_id) FROM outbox";
+    let before = outbox.text(ids).await;
+    outbox.sql(&format!("WITH again AS{}", sql.replace("2026-01-31", "2001-01-31"))).await;
+    outbox.all_confirmed().await;
+    assert_eq!(outbox.keys(), ["early"]);
+    assert_eq!(outbox.text(ids).await, before);
+    assert_eq!(outbox.messages("order")[0].header("id").as_deref(), Some(before.as_str()));
+    relay.stop().await;
+    outbox.database.drop().await;
 }

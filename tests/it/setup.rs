@@ -445,6 +445,22 @@ async fn a_slot_older_than_its_publication_is_told() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_to_drop_the_slot_of_another_database() {
+    let (site, other) = (Site::create().await, Site::create().await);
+    let sql = format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", site.database.name);
+    other.sql(&sql).await;
+    let ran = site.setup(&[]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err.contains("expected [db]") && !ran.err.contains("pg_drop_replication_slot"),
+        "{}",
+        ran.err
+    );
+    other.remove(&[]).await;
+    site.remove(&[]).await;
+}
+
+#[tokio::test]
 async fn identifiers_are_quoted_as_the_server_would_quote_them() {
     let server = client(&superuser()).await;
     let sql = "SELECT word, quote_ident(word) FROM pg_get_keywords() UNION ALL \

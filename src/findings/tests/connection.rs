@@ -34,18 +34,18 @@ fn a_server_that_is_away_is_waited_for() {
     insta::assert_snapshot!(login(&refused()), @"
     wait server_unreachable: connect to db:5432: Connection refused (os error 111)
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: start the server, or correct its host and port
     ");
     let silent = Error::Timeout { action: "connect to db:5432".into(), limit: Duration::from_secs(10) };
     insta::assert_snapshot!(login(&silent), @"
     wait server_unreachable: connect to db:5432: no answer within 10s
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: start the server, or correct its host and port
     ");
     insta::assert_snapshot!(login(&server("57P03", "the database system is starting up")), @"
     wait server_unreachable: connect to db:5432: FATAL 57P03: the database system is starting up
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: start the server, or correct its host and port
     ");
     insta::assert_snapshot!(login(&server("53300", "too many connections for role \"outbox_relay\"")), @r#"
     wait no_free_connection: connect to db:5432: FATAL 53300: too many connections for role "outbox_relay"
@@ -71,7 +71,7 @@ fn a_login_that_is_refused_is_mended_by_somebody() {
     insta::assert_snapshot!(login(&Error::PasswordMissing { user: "outbox_relay".to_owned() }), @r#"
     stop wrong_password: log in as "outbox_relay": the server asks for a password, and none is configured
 
-    hint: put it into the password file (~/.pgpass), PGPASSWORD, or postgres.url; or the whole URL into a file that OUTBOX_RELAY_POSTGRES__URL_FILE names
+    hint: put it into the password file (~/.pgpass, which nobody else may read: chmod 600), PGPASSWORD, or postgres.url; or the whole URL into a file that OUTBOX_RELAY_POSTGRES__URL_FILE names
     "#);
     insta::assert_snapshot!(login(&server("28000", "no pg_hba.conf entry for host \"10.0.0.7\", user \"outbox_relay\", database \"shop\", no encryption")), @r#"
     stop login_refused: connect to db:5432: FATAL 28000: no pg_hba.conf entry for host "10.0.0.7", user "outbox_relay", database "shop", no encryption
@@ -127,12 +127,12 @@ fn what_passes_by_itself_is_told_as_such() {
     insta::assert_snapshot!(login(&server("53100", "could not extend file: No space left on device")), @"
     wait server_busy: connect to db:5432: FATAL 53100: could not extend file: No space left on device
 
-    hint: see the server's log for more; the relay goes on trying
+    hint: it may pass by itself; see the server's log for more
     ");
     insta::assert_snapshot!(login(&server("57P01", "terminating connection due to administrator command")), @"
     wait server_unreachable: connect to db:5432: FATAL 57P01: terminating connection due to administrator command
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: somebody ended the connection, or the server is being stopped: nothing to do if that is meant
     ");
 }
 
@@ -141,7 +141,7 @@ fn of_several_hosts_the_one_that_decides_is_told() {
     insta::assert_snapshot!(login(&Error::NoHost(vec![server("28P01", "no"), refused()])), @"
     wait server_unreachable: no host could be used: connect to db:5432: FATAL 28P01: no; connect to db:5432: Connection refused (os error 111)
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: start the server, or correct its host and port
     ");
     insta::assert_snapshot!(login(&Error::NoHost(vec![server("28P01", "no"), server("3D000", "no")])), @"
     stop wrong_password: no host could be used: connect to db:5432: FATAL 28P01: no; connect to db:5432: FATAL 3D000: no
@@ -166,6 +166,6 @@ fn a_replication_connection_needs_a_right_and_a_walsender() {
     insta::assert_snapshot!(replication(&refused()), @"
     wait server_unreachable: connect to db:5432: Connection refused (os error 111)
 
-    hint: start the server, or correct host and port in postgres.url; the relay goes on trying
+    hint: start the server, or correct its host and port
     ");
 }
