@@ -244,6 +244,11 @@ async fn a_kafka_that_freezes_is_noticed_and_every_page_answers_meanwhile() {
     let (code, log) = relay.ended().await;
     assert!(code.success(), "{log}");
     assert!(!log.contains("events move again"), "{log}");
+    // The broker has been away for so long that it must come back as well.
+    let relay = outbox.relay(&[&format!("kafka.bootstrap.servers={}", broker.address)]);
+    relay.ready().await;
+    outbox.all_confirmed().await;
+    relay.stop().await;
     let messages = Reader::on(&broker.address, &topic).read_to_end();
     assert_eq!(messages.iter().map(|message| message.key_text()).collect::<Vec<_>>(), ["1", "2"]);
     outbox.database.drop().await;

@@ -113,6 +113,8 @@ async fn a_relay_streams_with_what_a_superuser_made_and_a_second_run_changes_not
       created  publication outbox_relay
       created  slot [db]
 
+    left to do: table public.outbox belongs to postgres. The service that writes to it, if it is another role, needs: GRANT INSERT ON public.outbox TO …
+
     left to do: role [db]_relay has no password. If pg_hba.conf asks for one: \password [db]_relay  in psql
     "#);
     assert_eq!((first.code, first.err.as_str()), (Some(0), ""));
