@@ -64,6 +64,16 @@ impl Relay {
     }
 }
 
+/// What the slot is, if not one of the relay's kind.
+fn of_another(slot: &Slot, database: &str) -> Option<String> {
+    match (slot.plugin.as_deref(), slot.database.as_deref()) {
+        (Some("pgoutput"), Some(of)) if of == database => None,
+        (Some("pgoutput"), of) => Some(format!("for database \"{}\"", of.unwrap_or_default())),
+        (Some(plugin), _) => Some(format!("of output plugin {plugin}")),
+        (None, _) => Some("a physical slot".to_owned()),
+    }
+}
+
 impl Standing {
     /// What somebody has to look after: the reason for exit status 1.
     pub(super) fn problems(&self) -> Vec<String> {
@@ -71,10 +81,13 @@ impl Standing {
         match &self.postgres {
             Err(error) => vec![error.clone()],
             Ok(Postgres { slot: None, .. }) => vec![format!("slot \"{name}\" does not exist")],
-            Ok(Postgres { slot: Some(slot), .. }) => lost(slot)
-                .map(|reason| format!("slot \"{name}\" cannot be used any more: {reason}"))
-                .into_iter()
-                .collect(),
+            Ok(Postgres { slot: Some(slot), database, .. }) => {
+                let lost =
+                    lost(slot).map(|reason| format!("slot \"{name}\" cannot be used any more: {reason}"));
+                let others = of_another(slot, database)
+                    .map(|what| format!("slot \"{name}\" is not the relay's: it is {what}"));
+                lost.into_iter().chain(others).collect()
+            }
         }
     }
 

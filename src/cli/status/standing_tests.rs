@@ -293,6 +293,18 @@ fn the_slot_is_lost() {
 }
 
 #[test]
+fn a_slot_that_is_not_the_relays_is_a_problem() {
+    let problems = |plugin: Option<&str>, database: Option<&str>| {
+        let (plugin, database) = (plugin.map(str::to_owned), database.map(str::to_owned));
+        standing(Some(Slot { plugin, database, ..slot() }), silent()).problems().concat()
+    };
+    assert_eq!(problems(Some("pgoutput"), Some("shop")), "");
+    insta::assert_snapshot!(problems(Some("pgoutput"), Some("other")), @r#"slot "orders" is not the relay's: it is for database "other""#);
+    insta::assert_snapshot!(problems(Some("wal2json"), Some("shop")), @r#"slot "orders" is not the relay's: it is of output plugin wal2json"#);
+    insta::assert_snapshot!(problems(None, None), @r#"slot "orders" is not the relay's: it is a physical slot"#);
+}
+
+#[test]
 fn a_standby_does_not_know_how_far_the_other_is() {
     let report = Report { state: "standby".to_owned(), in_flight_records: 0, ..report() };
     let standing = standing(Some(slot()), answered(&report));
