@@ -6,6 +6,7 @@
 mod describe;
 mod error;
 mod lookup;
+mod native;
 mod producer;
 mod survey;
 
