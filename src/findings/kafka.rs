@@ -259,12 +259,21 @@ fn too_small(client: &Client, wanted: &Wanted<'_>, topic: &str, bytes: u64) -> O
         ),
         _ => return None,
     };
-    let fix = format!(
-        "{} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed}",
+    Some(Finding::warn("topic_message_size", message, set_limit(client, topic, needed)))
+}
+
+/// The command that lets `topic` take an event of `size` bytes.
+#[must_use]
+pub fn raise_limit(client: &Client, topic: &str, size: u64) -> String {
+    set_limit(client, topic, room(size))
+}
+
+fn set_limit(client: &Client, topic: &str, bytes: u64) -> String {
+    format!(
+        "{} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={bytes}",
         client.command("kafka-configs.sh"),
         shell(topic)
-    );
-    Some(Finding::warn("topic_message_size", message, fix))
+    )
 }
 
 /// Key, headers and Kafka's own bytes come on top of a payload.

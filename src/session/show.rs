@@ -84,8 +84,8 @@ impl Session<'_> {
     }
 
     fn blocked(&self, now: Instant) -> Option<(On, String)> {
-        if let Some(rejection) = &self.rejected {
-            return Some((On::Event, rejection.to_string()));
+        if let Some(stopped) = &self.rejected {
+            return Some((On::Event, stopped.text.clone()));
         }
         if self.silence.unanswered(now).is_some() {
             let reason = "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a \

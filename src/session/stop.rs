@@ -63,6 +63,7 @@ impl Session<'_> {
             }
             self.reports(&mut events)?;
             let now = Instant::now();
+            self.judge(now)?;
             self.send_feedback_if_due(now);
             if self.tick <= now {
                 self.tick = now.checked_add(TICK).unwrap_or(now);
