@@ -63,6 +63,12 @@ impl Suspects {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Nobody is suspected any more.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -123,7 +123,11 @@ impl Outlet {
     /// # Errors
     /// If the producer cannot be made.
     pub(super) fn replace_producer(&mut self) -> Result<(), kafka::Error> {
-        self.careful = !self.suspects.is_empty();
+        let suspects = self.suspects.len();
+        if suspects > 0 && !self.careful {
+            tracing::info!("looking for the record that Kafka refuses: {suspects} are sent one at a time");
+        }
+        self.careful = suspects > 0;
         let size = self.batch_size.map(|bytes| bytes.to_string());
         let size = size.iter().map(|bytes| ("batch.size", bytes.as_str()));
         let alone = [("batch.num.messages", "1"), ("linger.ms", "0")];
