@@ -153,6 +153,7 @@ impl<'a> Session<'a> {
         loop {
             let read = self.may_read();
             let due = self.feedback.due(self.relay.position()).min(self.tick);
+            let due = self.judgement_due().map_or(due, |judgement| judgement.min(due));
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),

@@ -2,10 +2,10 @@
 //!
 //! A broker refuses a whole batch, whatever is wrong with one of its records, or with their number. So all records of a
 //! refused batch are suspects. When they come again from the slot each is sent alone: one that fails then is proved to be
-//! at fault, and all others are acquitted. What goes in are places and verdicts; out comes who is to be sent alone, and,
-//! at the end, whether the batch itself was the fault.
+//! at fault, and all others are acquitted. What goes in are places and verdicts; out comes who is to be sent alone, who is
+//! not to be sent at all, and, at the end, whether the batch itself was the fault.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ack::ConfirmedLsn;
 use crate::lsn::Lsn;
@@ -24,8 +24,18 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Suspects {
     places: BTreeSet<Place>,
+    guilty: BTreeMap<Place, Guilt>,
     /// Bytes of the records that were refused as too large, while none of them has proved to be.
     too_large: Option<usize>,
+}
+
+/// Why a record is refused that was sent alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guilt {
+    /// The class of the problem.
+    pub reason: RejectionReason,
+    /// Kafka's own words.
+    pub words: String,
 }
 
 impl Suspects {
@@ -42,12 +52,18 @@ impl Suspects {
         self.places.contains(&place)
     }
 
-    /// The record at `place` was sent alone and refused: it is at fault, and not the size of its batch. It stays a
-    /// suspect until it has been dealt with, because what stands in for it may be refused as well.
-    pub fn convict(&mut self, place: Place) {
-        if self.contains(place) {
-            self.too_large = None;
-        }
+    /// The record at `place` was sent alone and refused: it is at fault, and not the size of its batch. That is remembered
+    /// until its transaction is acknowledged: when the row comes again, it must not spoil another batch. It stays a suspect
+    /// until it has been dealt with, because what stands in for it may be refused as well.
+    pub fn convict(&mut self, place: Place, guilt: Guilt) {
+        self.guilty.insert(place, guilt);
+        self.too_large = None;
+    }
+
+    /// Why the record at `place` need not be sent.
+    #[must_use]
+    pub fn guilt(&self, place: Place) -> Option<&Guilt> {
+        self.guilty.get(&place)
     }
 
     /// The record at `place`, or what stands in for it, is stored or given up.
@@ -55,11 +71,14 @@ impl Suspects {
         self.places.remove(&place);
     }
 
-    /// All before `confirmed` is acknowledged: it does not come again, so its suspicion ends as well. This is for places
-    /// that the stream no longer has; it drops no data.
+    /// All before `confirmed` is acknowledged: it does not come again, and nothing need be known of it. Only what is known
+    /// is dropped here, no data.
     pub fn forget_before(&mut self, confirmed: ConfirmedLsn) {
         if self.places.first().is_some_and(|place| place.commit_lsn < confirmed.lsn()) {
             self.places.retain(|place| place.commit_lsn >= confirmed.lsn());
+        }
+        if self.guilty.keys().next().is_some_and(|place| place.commit_lsn < confirmed.lsn()) {
+            self.guilty.retain(|place, _| place.commit_lsn >= confirmed.lsn());
         }
     }
 
@@ -123,12 +142,19 @@ mod tests {
     fn a_batch_with_a_record_at_fault_was_not() {
         let mut suspects = suspects(&[place(10, 1), place(10, 2)], RejectionReason::TooLarge);
         suspects.clear(place(10, 1));
-        suspects.convict(place(10, 2));
+        let guilt = Guilt { reason: RejectionReason::TooLarge, words: "too large".to_owned() };
+        suspects.convict(place(10, 2), guilt.clone());
         // What stands in for it is sent alone as well.
         assert!(suspects.contains(place(10, 2)));
         suspects.clear(place(10, 2));
         assert!(suspects.is_empty());
         assert_eq!(suspects.take_too_large_together(), None);
+        // If its transaction comes again, it is known.
+        assert_eq!((suspects.guilt(place(10, 1)), suspects.guilt(place(10, 2))), (None, Some(&guilt)));
+        suspects.forget_before(Ack::new(Lsn::new(10)).position());
+        assert_eq!(suspects.guilt(place(10, 2)), Some(&guilt));
+        suspects.forget_before(Ack::new(Lsn::new(11)).position());
+        assert_eq!(suspects.guilt(place(10, 2)), None);
     }
 
     #[test]

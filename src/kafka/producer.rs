@@ -199,6 +199,8 @@ impl ClientContext for Context {
     /// librdkafka repeats itself while a broker is away. The session says the same once, from `error`.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // The same comes as an event.
+            _ if facility == "FATAL" => tracing::debug!("librdkafka: {message}"),
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::warn!(facility, "librdkafka: {message}");
             }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::outlet::Refused;
 use super::{Error, Session, age};
 use crate::kafka::{self, Undelivered, Verdict};
-use crate::outbox::{Record, RejectionReason, Token};
+use crate::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Token};
+use crate::suspects::Guilt;
 
 /// A suspect that is sent alone.
 pub(super) struct Trial {
@@ -29,14 +30,20 @@ pub(super) struct Failure {
     until: Instant,
 }
 
-/// librdkafka gives up what is in its queue at once; what is on the wire has its answer soon, or the broker is away.
-const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// librdkafka gives up what is in its queue at once, and what is on the wire has its answer soon. Of what was to be sent
+/// again it says nothing more. Whatever is not reported by then is sent again.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 impl Session<'_> {
-    /// Hands `record` on; a suspect, when it is alone.
+    /// Hands `record` on; a suspect, when it is alone. One that Kafka has refused already is rejected again.
     pub(super) fn produce(&mut self, record: Record) -> Result<(), Error> {
+        let suspects = &self.outlet.suspects;
         let place = self.relay.sent(record.token).map(|sent| sent.place);
-        if place.is_some_and(|place| self.outlet.suspects.contains(place)) {
+        let guilt = place.and_then(|place| suspects.guilt(place)).filter(|_| !record.is_dead_letter());
+        if let Some(Guilt { reason, words }) = guilt.cloned() {
+            return self.refused_alone(record, reason, &words);
+        }
+        if place.is_some_and(|place| suspects.contains(place)) {
             self.trial = Some(Trial { record, sent: false });
             return self.try_alone();
         }
@@ -68,7 +75,11 @@ impl Session<'_> {
         match offered {
             Ok(()) => Ok(()),
             Err(Refused::Rejected(record, rejection)) => self.reject(*record, rejection),
-            Err(Refused::Failed(error)) => Err(error.into()),
+            // Reports that say why may be on their way.
+            Err(Refused::Failed(error)) => {
+                self.fail(error, None);
+                Ok(())
+            }
         }
     }
 
@@ -117,7 +128,8 @@ impl Session<'_> {
                 if alone {
                     return self.fail(error, Some(undelivered));
                 }
-                self.outlet.suspects.suspect(sent.place, reason, sent.size);
+                let bytes = sent.size.saturating_sub(RECORD_OVERHEAD);
+                self.outlet.suspects.suspect(sent.place, reason, bytes);
             }
             (Verdict::Denied, _) => self.outlet.deny(&undelivered.topic),
             (Verdict::Rejected(_) | Verdict::Failed, _) => {}
@@ -144,6 +156,11 @@ impl Session<'_> {
         self.failure = Some(failure);
     }
 
+    /// When the other reports are no longer waited for.
+    pub(super) fn judgement_due(&self) -> Option<Instant> {
+        self.failure.as_ref().map(|failure| failure.until)
+    }
+
     /// Draws the consequence of a failed delivery, when all others are reported.
     pub(super) fn judge(&mut self, now: Instant) -> Result<(), Error> {
         if self.failure.as_ref().is_some_and(|failure| self.outlet.unreported() == 0 || failure.until <= now)
@@ -164,10 +181,11 @@ impl Session<'_> {
             Verdict::Rejected(reason) => reason,
             Verdict::Denied | Verdict::Failed => RejectionReason::Refused,
         };
-        if let Some(sent) = self.relay.sent(record.token) {
-            self.outlet.suspects.convict(sent.place);
+        let words = undelivered.words();
+        if let Some(sent) = self.relay.sent(record.token).filter(|_| !record.is_dead_letter()) {
+            self.outlet.suspects.convict(sent.place, Guilt { reason, words: words.clone() });
         }
-        self.refused_alone(record, reason, &undelivered.words())
+        self.refused_alone(record, reason, &words)
     }
 }
 

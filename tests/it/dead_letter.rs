@@ -74,10 +74,7 @@ async fn one_bad_event_among_a_thousand_good_ones_in_one_batch_gives_exactly_one
     assert!(letter.header("source").is_some() && letter.header("position").is_some());
 
     assert_first_occurrences(&outbox.messages("small"), (1..=1001).filter(|number| *number != 500));
-    assert_eq!(
-        relay.metric("outbox_relay_events_rejected_total{reason=\"too_large\"}").await,
-        Some(1.0)
-    );
+    assert_eq!(relay.metric("outbox_relay_events_rejected_total{reason=\"too_large\"}").await, Some(1.0));
     // It goes on with batches as before.
     insert(&outbox, 1000, 100, 0, 0).await;
     outbox.all_confirmed().await;
@@ -166,10 +163,7 @@ async fn events_that_have_no_topic_become_dead_letters_with_all_that_is_known_of
         let value = String::from_utf8(letter.value.clone().unwrap()).unwrap();
         let header = |name: &str| letter.header(name).unwrap_or_else(|| "null".to_owned());
         let names: Vec<&str> = letter.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["id", "source", "position", "kind", "dead-letter-reason", "dead-letter-topic"]
-        );
+        assert_eq!(names, ["id", "source", "position", "kind", "dead-letter-reason", "dead-letter-topic"]);
         let (reason, topic) = (header("dead-letter-reason"), header("dead-letter-topic"));
         format!("{} {value} {} {reason} {topic}", letter.key_text(), header("kind"))
     };
