@@ -86,6 +86,9 @@ fn shell(text: &str) -> String {
     }
 }
 
+/// The id of the finding that a topic does not exist.
+pub const TOPIC_MISSING: &str = "topic_missing";
+
 /// What was seen, judged.
 #[must_use]
 pub fn judge(seen: &Seen, client: &Client, wanted: &Wanted<'_>) -> Vec<Finding> {
@@ -201,7 +204,7 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
         example = example.replace(&format!("{{{placeholder}}}"), &placeholder.to_uppercase());
     }
     Finding::wait(
-        "topic_missing",
+        TOPIC_MISSING,
         format!(
             "no topic fits route.topic = \"{template}\": there is none, or {} may see none (Describe)",
             client.principal
@@ -211,7 +214,7 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
 }
 
 fn missing(client: &Client, topic: &str) -> Finding {
-    Finding::wait("topic_missing", format!("topic \"{topic}\" does not exist"), create(client, topic))
+    Finding::wait(TOPIC_MISSING, format!("topic \"{topic}\" does not exist"), create(client, topic))
 }
 
 fn create(client: &Client, topic: &str) -> String {

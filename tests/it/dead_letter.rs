@@ -226,3 +226,104 @@ async fn a_dead_letter_counts_when_it_is_stored_and_not_before() {
     second.stop().await;
     outbox.database.drop().await;
 }
+
+#[tokio::test]
+async fn an_event_too_large_for_the_client_stops_reading_because_a_dead_letter_would_be_no_smaller() {
+    let outbox = Outbox::create().await;
+    create_topic(&outbox.topic("small"), 1, &[]).await;
+    create_topic(&dead_letter_topic(&outbox), 1, &[]).await;
+    let relay = relay(&outbox, &["kafka.message.max.bytes=3000"]);
+    relay.ready().await;
+    insert(&outbox, 3, 100, 2, 4000).await;
+    let body = relay.ready_says(503, "blocked on event").await;
+    assert!(body.contains("message.max.bytes\" = 3000") && body.contains("its dead letter"), "{body}");
+    let rejected = "outbox_relay_events_rejected_total{reason=\"too_large\"}";
+    assert_eq!(relay.metric(rejected).await, Some(1.0));
+    relay.stop().await;
+    assert_eq!(dead_letters(&outbox), []);
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn an_event_for_a_partition_that_is_not_there_keeps_its_key() {
+    let outbox = Outbox::create().await;
+    create_topic(&dead_letter_topic(&outbox), 3, &[]).await;
+    let relay = relay(&outbox, &["route.partition=event_type"]);
+    relay.ready().await;
+    let row = |partition: &str, key: &str| format!("('order', '{key}', '{partition}', '{{}}')");
+    let rows = [row("2", "two"), row("7", "seven"), row("many", "many"), row("0", "zero")].join(", ");
+    outbox
+        .sql(&format!("INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload) VALUES {rows}"))
+        .await;
+    outbox.all_confirmed().await;
+    assert_eq!(outbox.keys(), ["two", "zero"]);
+    let mut letters: Vec<String> = dead_letters(&outbox).iter().map(Message::key_text).collect();
+    letters.sort();
+    assert_eq!(letters, ["many", "seven"]);
+    let rejected = "outbox_relay_events_rejected_total{reason=\"invalid_partition\"}";
+    assert_eq!(relay.metric(rejected).await, Some(2.0));
+    relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_the_broker_finds_invalid_is_refused_and_its_neighbours_are_not() {
+    let outbox = Outbox::create().await;
+    outbox.sql("ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL").await;
+    // Such a topic takes no null key.
+    create_topic(&outbox.topic("small"), 1, &[("cleanup.policy", "compact")]).await;
+    create_topic(&dead_letter_topic(&outbox), 1, &[]).await;
+    let relay = relay(&outbox, &["kafka.linger.ms=300"]);
+    relay.ready().await;
+    outbox
+        .sql(
+            "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
+             SELECT 'small', CASE n WHEN 20 THEN NULL ELSE 'key-' || n % 10 END, n, '{}'
+             FROM generate_series(1, 50) n",
+        )
+        .await;
+    outbox.all_confirmed().await;
+    assert_first_occurrences(&outbox.messages("small"), (1..=50).filter(|number| *number != 20));
+    let letters = dead_letters(&outbox);
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].key, None);
+    assert_eq!(letters[0].header("dead-letter-reason").unwrap(), "refused");
+    let log = relay.stop().await;
+    assert!(log.contains("InvalidRecord"), "{log}");
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn whatever_ends_a_session_while_the_bad_event_is_looked_for_nothing_is_lost() {
+    let outbox = Outbox::create().await;
+    create_topic(&outbox.topic("small"), 1, &[("max.message.bytes", "400000")]).await;
+    // The dead letters' topic is missing, so that none of these gets to the end.
+    let first = relay(&outbox, &["kafka.linger.ms=300"]);
+    first.ready().await;
+    insert(&outbox, 1001, 100, 900, 450_000).await;
+    first.log_says("are sent one at a time").await;
+    let walsender = format!(
+        "pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{}'",
+        outbox.slot()
+    );
+    // Between two sessions there is none.
+    crate::fixture::eventually("the walsender is ended", async || {
+        let ended = format!("coalesce((SELECT {walsender} AND active), false)");
+        outbox.text(&ended).await == "true"
+    })
+    .await;
+    first.log_says("trying again").await;
+    // An orderly stop, and a kill, at some moment of the search.
+    first.stop().await;
+    let second = relay(&outbox, &["kafka.linger.ms=300"]);
+    second.log_says("are sent one at a time").await;
+    second.kill().await;
+
+    create_topic(&dead_letter_topic(&outbox), 1, &[]).await;
+    let last = relay(&outbox, &["kafka.linger.ms=300"]);
+    outbox.all_confirmed().await;
+    assert_first_occurrences(&outbox.messages("small"), (1..=1001).filter(|number| *number != 900));
+    assert_first_occurrences(&dead_letters(&outbox), [900].into_iter());
+    last.stop().await;
+    outbox.database.drop().await;
+}

@@ -169,3 +169,15 @@ async fn a_broker_that_is_away_is_no_missing_topic() {
     relay.stop().await;
     outbox.database.drop().await;
 }
+
+#[tokio::test]
+async fn check_finds_no_fault_with_a_topic_that_the_relay_will_make() {
+    let outbox = Outbox::create().await;
+    let route = format!("route.topic={}.missing", outbox.database.name);
+    for (create, found) in [("topics.create=false", true), ("topics.create=true", false)] {
+        let output = outbox.program(&["check"], &[&route, create]).output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.contains("topic_missing"), found, "{text}");
+    }
+    outbox.database.drop().await;
+}
