@@ -72,9 +72,9 @@ impl Undelivered {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.code {
-            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-                Verdict::Rejected(RejectionReason::TooLarge)
-            }
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize => Verdict::Rejected(RejectionReason::TooLarge),
             RDKafkaErrorCode::InvalidRecord
             | RDKafkaErrorCode::InvalidTimestamp
             | RDKafkaErrorCode::PolicyViolation
@@ -139,6 +139,9 @@ pub(super) fn describe(code: RDKafkaErrorCode) -> String {
             "it, or the batch it was in, is larger than the topic's max.message.bytes (MessageSizeTooLarge)"
                 .to_owned()
         }
-        code => format!("{code} ({code:?})"),
+        RDKafkaErrorCode::MessageBatchTooLarge => {
+            "its batch is larger than the topic's segment.bytes (MessageBatchTooLarge)".to_owned()
+        }
+        code => code.to_string(),
     }
 }

@@ -144,7 +144,7 @@ fn create(client: &BaseProducer<Context>, topic: &str, new: &NewTopic) -> TopicS
 fn not_created(topic: &str, code: RDKafkaErrorCode, reason: &str) -> String {
     let mut text = format!("topic \"{topic}\" does not exist, and the broker does not make it: ");
     text += &match reason {
-        "" => format!("{code} ({code:?})"),
+        "" => code.to_string(),
         reason => format!("{} ({code:?})", reason.trim_end_matches('.')),
     };
     text + match code {
@@ -184,5 +184,28 @@ fn unanswered(error: &KafkaError) -> TopicState {
         }
         Some(code) => TopicState::Unreachable(code.to_string()),
         None => TopicState::Unreachable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_to_make_a_topic_is_told_in_the_brokers_words() {
+        let told = |code, reason| not_created("outbox.event.order", code, reason);
+        insta::assert_snapshot!(told(
+            RDKafkaErrorCode::InvalidConfig,
+            "Invalid value forever for configuration retention.ms: Not a number of type LONG"
+        ), @r#"
+        topic "outbox.event.order" does not exist, and the broker does not make it: Invalid value forever for configuration retention.ms: Not a number of type LONG (InvalidConfig)
+
+        hint: correct [topics], or make it yourself
+        "#);
+        insta::assert_snapshot!(told(RDKafkaErrorCode::TopicAuthorizationFailed, ""), @r#"
+        topic "outbox.event.order" does not exist, and the broker does not make it: TopicAuthorizationFailed (Broker: Topic authorization failed)
+
+        hint: grant Create on it to the relay's user, or make it yourself
+        "#);
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::mpsc;
 
 use super::error::{Error, Undelivered};
@@ -130,6 +130,12 @@ impl Producer {
     #[must_use]
     pub fn unreported(&self) -> usize {
         self.unreported
+    }
+
+    /// Gives up what is in the queue and not on the wire: of a partition in which a record has failed nothing later must
+    /// be stored. All of it is reported. Does not wait.
+    pub fn give_up(&self) {
+        self.client.purge(PurgeConfig::default().queue().non_blocking());
     }
 
     /// Asks the cluster for `topic`.

@@ -170,6 +170,11 @@ impl Outlet {
         self.replace_producer()
     }
 
+    /// Gives up all that is not on the wire yet: a record has failed. It is reported.
+    pub(super) fn give_up(&self) {
+        self.producer.give_up();
+    }
+
     /// Kafka does not let us write to `topic`: before the next record goes there, it is asked whether that has changed.
     pub(super) fn deny(&mut self, topic: &str) {
         self.denied.insert(topic.to_owned());

@@ -176,7 +176,10 @@ fn told(rejection: &Rejection, too_large: Option<&TooLarge>, client: &Client, de
         (RejectionReason::InvalidPartition, _) => {
             "give the topic more partitions, or correct route.partition".to_owned()
         }
-        (RejectionReason::Null | RejectionReason::Refused, _) => "mend the cause".to_owned(),
+        (RejectionReason::Null, _) => "correct the configuration".to_owned(),
+        (RejectionReason::Refused, _) => {
+            "change the topic's settings (a compacted one takes no null key, for example)".to_owned()
+        }
     };
     let mut ways = vec![mend];
     if !id.is_empty() {

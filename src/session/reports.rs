@@ -145,7 +145,10 @@ impl Session<'_> {
             now.checked_add(LAST_REPORTS).unwrap_or(now)
         };
         let failure = match self.failure.take() {
-            None => Failure { error, convicted, until: until() },
+            None => {
+                self.outlet.give_up();
+                Failure { error, convicted, until: until() }
+            }
             // That the producer has failed is told before the report that says why.
             Some(before) => Failure {
                 error: if is_telling(&error) && !is_telling(&before.error) { error } else { before.error },

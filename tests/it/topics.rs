@@ -87,10 +87,8 @@ async fn relays_that_make_the_same_topic_at_once_do_not_mind() {
         relay.ready().await;
         relays.push(relay);
     }
-    let inserts = outboxes.iter().map(|outbox| outbox.insert("one"));
-    for insert in inserts.map(Box::pin).collect::<Vec<_>>() {
-        insert.await;
-    }
+    let [first, second, third] = &outboxes;
+    tokio::join!(first.insert("one"), second.insert("one"), third.insert("one"));
     for outbox in &outboxes {
         outbox.all_confirmed().await;
     }
