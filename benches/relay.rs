@@ -5,7 +5,7 @@ mod events;
 #[path = "../tests/wire/mod.rs"]
 mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hint::black_box;
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ fn relay(timestamp: Option<&str>) -> Relay {
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
         max_in_flight: usize::MAX,
+        skip: HashSet::new(),
+        dead_letters: None,
     })
 }
 

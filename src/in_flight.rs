@@ -4,12 +4,15 @@
 //! table is as long as the most records that were ever in flight together.
 
 use crate::ack::TransactionNumber;
-use crate::outbox::{Token, Topic};
+use crate::outbox::{Record, Token, Topic};
+use crate::suspects::Place;
 use crate::wal::PgTimestamp;
 
 /// A record in flight: what must be known when it is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
+    /// Its row.
+    pub place: Place,
     /// Its transaction.
     pub transaction: TransactionNumber,
     /// When that was committed.
@@ -52,6 +55,23 @@ impl InFlight {
         self.free.push(number);
         self.bytes = self.bytes.saturating_sub(sent.size);
         Some(sent)
+    }
+
+    /// What is known of the record of `token`; `None` if it is not in flight.
+    #[must_use]
+    pub fn get(&self, Token(number): Token) -> Option<&Sent> {
+        self.slots.get(number)?.as_ref()
+    }
+
+    /// `record` goes out in place of the one with the same token.
+    pub fn replace(&mut self, record: &Record) {
+        let Token(number) = record.token;
+        if let Some(Some(sent)) = self.slots.get_mut(number) {
+            self.bytes = self.bytes.saturating_sub(sent.size).saturating_add(record.size());
+            sent.topic = record.topic.clone();
+            sent.payload_size = record.payload_size();
+            sent.size = record.size();
+        }
     }
 
     /// How many there are.

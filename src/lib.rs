@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod relay;
 pub mod server_stop;
 pub mod silence;
+pub mod suspects;
 pub mod wal;
 
 // The two sides.

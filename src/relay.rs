@@ -4,6 +4,7 @@
 //! [`Relay::confirmed`] one confirmation, [`Relay::position`] tells what may be acknowledged, and
 //! [`Relay::has_room`] whether to read on. It never waits, and it knows no socket, clock or log.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use crate::ack::{Ack, ConfirmedLsn};
 use crate::in_flight::{InFlight, Sent};
 use crate::lsn::Lsn;
 use crate::outbox::{
-    Event, Header, MappingError, Record, Rejection, Relations, Router, RowError, Spec, TableError,
-    TimestampReplaced, Token,
+    Event, Header, MappingError, Record, Rejected, Rejection, Relations, Router, RowError, Spec, TableError,
+    TimestampReplaced, Token, Topic,
 };
+use crate::suspects::Place;
 use crate::wal::pgoutput::{Begin, Commit, Insert, Message, RelationId};
 use crate::wal::{DecodeError, Envelope, Keepalive, PgTimestamp, Timelines};
 
@@ -26,6 +28,7 @@ pub struct Relay {
     max_in_flight: usize,
     relations: Relations,
     router: Router,
+    skip: HashSet<Bytes>,
     transaction: Option<Transaction>,
     ack: Ack,
     in_flight: InFlight,
@@ -47,6 +50,10 @@ pub struct Start {
     pub confirmed_flush: Lsn,
     /// `delivery.max_in_flight`, in bytes.
     pub max_in_flight: usize,
+    /// `delivery.skip`: ids of events that are passed over.
+    pub skip: HashSet<Bytes>,
+    /// Where the events go that Kafka can never take; `None`: nowhere, they stay unconfirmed.
+    pub dead_letters: Option<Topic>,
 }
 
 /// What one `CopyData` body gave.
@@ -60,6 +67,10 @@ pub enum Step {
     Record(Record),
     /// An event that Kafka can never take. It stays unconfirmed.
     Rejected(Rejection),
+    /// The dead letter of such an event, to be produced in its place. It counts as in flight from now on.
+    DeadLetter(Record, Rejection),
+    /// An event that is passed over, because its id is in `delivery.skip`: the id. There is nothing to confirm.
+    Skipped(String),
 }
 
 /// What was seen and not relayed as it stands, since the session began.
@@ -124,7 +135,8 @@ impl Relay {
             origin: Origin { source, position_name: "position".into(), timelines: start.timelines },
             max_in_flight: start.max_in_flight,
             relations: Relations::new(start.spec, start.outboxes),
-            router: Router::default(),
+            router: Router::new(start.dead_letters),
+            skip: start.skip,
             transaction: None,
             ack: Ack::new(start.confirmed_flush),
             in_flight: InFlight::default(),
@@ -151,6 +163,17 @@ impl Relay {
         let sent = self.in_flight.remove(token)?;
         self.ack.confirmed(sent.transaction);
         Some(sent)
+    }
+
+    /// What is known of the record of `token`; `None` if it is not in flight.
+    #[must_use]
+    pub fn sent(&self, token: Token) -> Option<&Sent> {
+        self.in_flight.get(token)
+    }
+
+    /// `record` is produced in place of the one with the same token.
+    pub fn replaced(&mut self, record: &Record) {
+        self.in_flight.replace(record);
     }
 
     /// What may be acknowledged to PostgreSQL. Never moves back.
@@ -261,23 +284,29 @@ impl Relay {
         };
 
         let event = Event::read(mapping, insert.new, open.commit_time, sent)?;
+        if let Some(id) = event.id.as_ref().filter(|id| self.skip.contains(*id)) {
+            return Ok(Step::Skipped(String::from_utf8_lossy(id).into_owned()));
+        }
         self.tally.count(event.timestamp_replaced);
         let transaction = self.ack.record().ok_or(Error::Sequence("a row outside a transaction"))?;
         let token = self.in_flight.next_token();
         let stamps = [self.origin.source.clone(), self.origin.position(open)];
-        match self.router.route(event, token, stamps)? {
-            Ok(record) => {
-                self.in_flight.insert(Sent {
-                    transaction,
-                    committed: open.commit_time,
-                    topic: record.topic.clone(),
-                    payload_size: record.payload_size(),
-                    size: record.size(),
-                });
-                Ok(Step::Record(record))
-            }
-            Err(rejection) => Ok(Step::Rejected(rejection)),
+        let routed = self.router.route(event, token, stamps)?;
+        if let Ok(record) | Err(Rejected { letter: Some(record), .. }) = &routed {
+            self.in_flight.insert(Sent {
+                place: Place { commit_lsn: open.commit_lsn, row: open.rows },
+                transaction,
+                committed: open.commit_time,
+                topic: record.topic.clone(),
+                payload_size: record.payload_size(),
+                size: record.size(),
+            });
         }
+        Ok(match routed {
+            Ok(record) => Step::Record(record),
+            Err(Rejected { rejection, letter: Some(letter) }) => Step::DeadLetter(letter, rejection),
+            Err(Rejected { rejection, letter: None }) => Step::Rejected(rejection),
+        })
     }
 }
 

@@ -8,6 +8,8 @@
 mod control_watch;
 mod error;
 mod outlet;
+mod rejected;
+mod reports;
 mod show;
 mod start;
 mod stop;
@@ -20,9 +22,8 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
-use crate::kafka::{self, Verdict};
 use crate::metrics::{Deliveries, End, Metrics};
-use crate::outbox::{Rejection, TableError};
+use crate::outbox::TableError;
 use crate::postgres::connection::{Connection, Frame};
 use crate::postgres::conninfo::ConnInfo;
 use crate::relay::{self, Relay, Step};
@@ -31,7 +32,8 @@ use crate::silence::Silence;
 use crate::status::{State, Status};
 use crate::wal::{PgTimestamp, status_update};
 use control_watch::{ControlWatch, Seen, Unresolved};
-use outlet::Refused;
+use rejected::Stopped;
+use reports::{Failure, Trial};
 use show::Told;
 
 pub use error::Error;
@@ -55,7 +57,11 @@ pub struct Session<'a> {
     /// copy lands after its replay.
     settling: bool,
     /// The event that Kafka will never take. Nothing is read any more.
-    rejected: Option<Rejection>,
+    rejected: Option<Stopped>,
+    /// The suspect that is sent alone. Nothing is read meanwhile.
+    trial: Option<Trial>,
+    /// A delivery has failed: nothing is read until all others are reported.
+    failure: Option<Failure>,
     /// A row of a table that is being looked up; it is taken in again after the answer.
     unresolved: Option<Bytes>,
     /// Since when Kafka has owed a report, while it owes one.
@@ -104,6 +110,8 @@ impl<'a> Session<'a> {
             server_stop: ServerStop::default(),
             silence: Silence::new(now, started.wal_sender_timeout),
             rejected: None,
+            trial: None,
+            failure: None,
             unresolved: None,
             owed_since: now,
             tick: now,
@@ -145,15 +153,18 @@ impl<'a> Session<'a> {
         loop {
             let read = self.may_read();
             let due = self.feedback.due(self.relay.position()).min(self.tick);
+            let due = self.judgement_due().map_or(due, |judgement| judgement.min(due));
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
                 offered = self.outlet.wait(&mut events) => self.taken(offered)?,
                 () = tokio::time::sleep_until(due.into()) => {}
                 seen = self.control.wait() => self.seen(seen)?,
+                limit = rejected::limit(&mut self.rejected) => self.limit_known(limit),
                 progress = self.connection.progress(read) => progress?,
             }
             self.reports(&mut events)?;
+            self.judge(Instant::now())?;
             self.read_on()?;
             self.keep_time()?;
         }
@@ -162,6 +173,9 @@ impl<'a> Session<'a> {
     fn may_read(&self) -> bool {
         !self.settling
             && self.rejected.is_none()
+            && self.trial.is_none()
+            && self.failure.is_none()
+            && !self.outlet.is_recovering()
             && self.unresolved.is_none()
             && !self.outlet.is_holding()
             && self.relay.has_room()
@@ -191,15 +205,14 @@ impl<'a> Session<'a> {
     fn wal(&mut self, body: Bytes) -> Result<(), Error> {
         match self.relay.wal(body.clone()) {
             Ok(Step::Nothing) => Ok(()),
-            Ok(Step::Record(record)) => {
-                if self.outlet.unreported() == 0 {
-                    self.owed_since = Instant::now();
-                }
-                let offered = self.outlet.offer(record);
-                self.taken(offered)
-            }
+            Ok(Step::Record(record)) => self.produce(record),
             Ok(Step::Rejected(rejection)) => {
-                self.reject(rejection);
+                self.rejected(rejection);
+                Ok(())
+            }
+            Ok(Step::DeadLetter(letter, rejection)) => self.bury(letter, &rejection),
+            Ok(Step::Skipped(event_id)) => {
+                self.skipped(&event_id);
                 Ok(())
             }
             Ok(Step::Keepalive(keepalive)) => {
@@ -219,71 +232,6 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Err(error) => Err(error.into()),
-        }
-    }
-
-    fn taken(&mut self, offered: Result<(), Refused>) -> Result<(), Error> {
-        match offered {
-            Ok(()) => Ok(()),
-            Err(Refused::Rejected(rejection)) => {
-                self.reject(rejection);
-                Ok(())
-            }
-            Err(Refused::Failed(error)) => Err(error.into()),
-        }
-    }
-
-    fn reports(&mut self, events: &mut Vec<kafka::Event>) -> Result<(), Error> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let now = SystemTime::now();
-        for event in events.drain(..) {
-            match event {
-                kafka::Event::Delivered(_) if self.settling => {}
-                kafka::Event::Delivered(token) => {
-                    self.owed_since = Instant::now();
-                    if let Some(sent) = self.relay.confirmed(token) {
-                        self.told.last_delivery = Some(self.owed_since);
-                        self.told.delivered = self.told.delivered.saturating_add(1);
-                        self.deliveries.count(&sent.topic, sent.payload_size);
-                        self.metrics.commit_to_delivery.observe(age(sent.committed, now));
-                    }
-                }
-                kafka::Event::Undelivered(undelivered) => match undelivered.verdict() {
-                    Verdict::Rejected(reason) if !self.settling => {
-                        let error = kafka::Error::Undelivered(*undelivered.clone());
-                        let event_id = undelivered.event_id;
-                        self.reject(Rejection { event_id, reason, detail: error.to_string() });
-                    }
-                    // The first report tells why; those of its neighbours follow from it.
-                    _ if self.rejected.is_some() => {}
-                    _ => return Err(kafka::Error::Undelivered(*undelivered).into()),
-                },
-                kafka::Event::Trouble(code, reason) => tracing::debug!(?code, "librdkafka: {reason}"),
-                kafka::Event::Fatal(..) if self.rejected.is_some() => {}
-                kafka::Event::Fatal(code, reason) => return Err(kafka::Error::Fatal { code, reason }.into()),
-            }
-        }
-        if self.settling && self.outlet.unreported() == 0 {
-            self.settling = false;
-        }
-        Ok(())
-    }
-
-    /// Stops reading and enqueuing, as `delivery.on_rejected = "stop"` says. The first rejection is the one to be told.
-    fn reject(&mut self, rejection: Rejection) {
-        self.outlet.release();
-        self.metrics.rejected(rejection.reason.as_str());
-        if self.rejected.is_none() {
-            let text = rejection.to_string();
-            // It comes again in the next session, if PostgreSQL ends this one.
-            if self.status.is_news(&text, Instant::now()) {
-                tracing::error!(
-                    "{text}\n\nhint: reading has stopped, and nothing is lost: mend the cause, then restart the relay"
-                );
-            }
-            self.rejected = Some(rejection);
         }
     }
 
@@ -349,6 +297,7 @@ impl<'a> Session<'a> {
         let reply = self.silence.wants_reply(now);
         self.connection.queue_copy_data(&status_update(confirmed, pg_time(SystemTime::now()), reply));
         self.feedback.sent(now, confirmed);
+        self.outlet.suspects.forget_before(confirmed);
         if reply {
             self.silence.asked(now);
         }

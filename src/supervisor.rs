@@ -55,7 +55,7 @@ async fn sessions(
     metrics: &Metrics,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let mut outlet = Outlet::new(config.kafka.clone())?;
+    let mut outlet = Outlet::new(config.kafka.clone(), config.topics.clone())?;
     let mut known = Known::default();
     let mut pauses = pauses();
     loop {
@@ -70,7 +70,8 @@ async fn sessions(
         if matches!(error, Error::Kafka(_)) {
             outlet.renew()?;
         }
-        if began.elapsed() >= HEALTHY {
+        // Each refused batch is a step forward: its records are sent one by one next.
+        if began.elapsed() >= HEALTHY || error.is_refused_batch() {
             pauses = self::pauses();
         }
         let pause = pauses.next().unwrap_or(LONGEST_PAUSE).max(error.least_delay());

@@ -73,8 +73,10 @@ fn a_refused_configuration_exits_78_and_tells_everything() {
         ("OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT", "16"),
         ("OUTBOX_RELAY_POSTGRES_URL", "postgres://u:hunter2@h/d"),
     ];
-    let output =
-        relay(&["run", "-c", &path, "--set", "log.level=loud", "--set", "topics.create=true"], &variables);
+    let output = relay(
+        &["run", "-c", &path, "--set", "log.level=loud", "--set", "delivery.guarantee=exactly-once"],
+        &variables,
+    );
     assert_eq!(output.status.code(), Some(78));
     assert!(output.stdout.is_empty());
     insta::assert_snapshot!(in_folder(&stderr(&output), folder.path()), @r#"
@@ -89,8 +91,8 @@ fn a_refused_configuration_exits_78_and_tells_everything() {
       kafka.acks = 1 ([folder]/relay.toml, line 5): is fixed to "all": with less than "all" an event that Kafka confirmed can be lost with a broker
         hint: remove it
 
-      topics.create = "true" (--set): is not supported yet
-        hint: leave it out; this version accepts only false
+      delivery.guarantee = "exactly-once" (--set): is not supported yet
+        hint: leave it out; this version accepts only "at-least-once"
 
       delivery.max_in_flight = "16" (OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT): is not a size
         hint: sizes are written like "16MiB": a number with KiB, MiB or GiB

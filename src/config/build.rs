@@ -4,8 +4,9 @@ use super::kafka::{Properties, one_name};
 use super::problem::Problem;
 use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
-use super::{Config, Delivery, Log, LogFormat, LogLevel, Named, Postgres};
-use crate::outbox::{Columns, Route, Spec, Template};
+use super::{Config, Delivery, Log, LogFormat, LogLevel, Named, OnRejected, Postgres};
+use crate::kafka::NewTopic;
+use crate::outbox::{Columns, Route, Spec, Template, Topic};
 use crate::postgres::conninfo::ConnInfo;
 
 /// Builds the configuration. Nothing comes out only if a problem was found, here or before.
@@ -18,6 +19,8 @@ pub(super) fn config(
     check_connection_string(settings, environment, problems);
     check_event_type(settings, problems);
     let kafka = kafka(settings, problems);
+    let topics = topics(settings, problems);
+    let on_rejected = on_rejected(settings, problems);
     Some(Config {
         postgres: Postgres {
             url: settings.secret("postgres.url")?,
@@ -27,7 +30,10 @@ pub(super) fn config(
         },
         outbox: outbox(settings)?,
         kafka,
+        topics: topics?,
         delivery: Delivery {
+            on_rejected: on_rejected?,
+            skip: settings.list("delivery.skip")?,
             max_in_flight: settings.size("delivery.max_in_flight")?,
             drain_timeout: settings.duration("delivery.drain_timeout")?,
         },
@@ -148,6 +154,48 @@ fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {
         None => missed("kafka.bootstrap.servers", problems),
     }
     properties
+}
+
+/// What topics are made with; `Some(None)` if they are not made. Nothing if a value is wrong.
+fn topics(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Option<NewTopic>> {
+    let mut count = |path, most: i32| {
+        let number = settings.integer(path)?;
+        let fits = i32::try_from(number).ok().filter(|count| *count == -1 || (1..=most).contains(count));
+        if fits.is_none() {
+            let mistake = Mistake::new(format!("must be -1, the broker's default, or 1 to {most}"));
+            problems.extend(settings.entry(path).map(|entry| entry.problem(mistake)));
+        }
+        fits
+    };
+    let partitions = count("topics.partitions", i32::MAX);
+    let replication_factor = count("topics.replication_factor", i32::from(i16::MAX));
+    let entries = settings.map("topics.config").iter();
+    let config = entries.filter_map(|(name, value, _)| match value {
+        Value::Text(text) => Some((name.clone(), text.clone())),
+        _ => None,
+    });
+    let topic = NewTopic {
+        partitions: partitions?,
+        replication_factor: replication_factor?,
+        config: config.collect(),
+    };
+    Some(settings.bool("topics.create")?.then_some(topic))
+}
+
+fn on_rejected(settings: &Settings, problems: &mut Vec<Problem>) -> Option<OnRejected> {
+    let name = settings.text("delivery.dead_letter_topic")?;
+    let Some(topic) = Topic::new(name.as_bytes()) else {
+        let mistake = Mistake::new(
+            "is not the name of a topic: 1 to 249 letters, digits, \".\", \"_\" and \"-\", and not \".\" or \"..\"",
+        );
+        problems.extend(settings.entry("delivery.dead_letter_topic").map(|entry| entry.problem(mistake)));
+        return None;
+    };
+    match settings.text("delivery.on_rejected")?.as_str() {
+        "stop" => Some(OnRejected::Stop),
+        "dead-letter" => Some(OnRejected::DeadLetter(topic)),
+        _ => None,
+    }
 }
 
 fn log_format(settings: &Settings) -> Option<LogFormat> {

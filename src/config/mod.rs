@@ -33,7 +33,8 @@ pub use kafka::{Properties, fixed_properties};
 pub use problem::{Origin, Problem, Problems};
 pub use value::Kind;
 
-use crate::outbox::Spec;
+use crate::kafka::NewTopic;
+use crate::outbox::{Spec, Topic};
 use crate::secret::Secret;
 use layers::Layers;
 use settings::Settings;
@@ -47,6 +48,8 @@ pub struct Config {
     pub outbox: Spec,
     /// `[kafka]`, with the properties that the relay fixes.
     pub kafka: Properties,
+    /// `[topics]`: what a topic that does not exist is made with, or nothing to wait for it.
+    pub topics: Option<NewTopic>,
     /// `[delivery]`.
     pub delivery: Delivery,
     /// `http.listen`: `host:port`, or nothing to serve no HTTP.
@@ -68,13 +71,26 @@ pub struct Postgres {
     pub create_slot: bool,
 }
 
-/// `[delivery]`: limits of what is under way to Kafka.
+/// `[delivery]`: limits of what is under way to Kafka, and what becomes of events that it never takes.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    /// What to do about an event that Kafka will never take.
+    pub on_rejected: OnRejected,
+    /// Ids of events that are passed over.
+    pub skip: Vec<String>,
     /// Bytes that may be handed to the producer and not yet be confirmed.
     pub max_in_flight: u64,
     /// How long an orderly stop waits for confirmations.
     pub drain_timeout: Duration,
+}
+
+/// `delivery.on_rejected`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnRejected {
+    /// Stop reading, and say which event it is and why.
+    Stop,
+    /// Send it to this topic.
+    DeadLetter(Topic),
 }
 
 /// `[log]`: what is written to stderr.

@@ -77,6 +77,14 @@ impl Settings {
         self.get(path, |value| if let Value::Bool(value) = value { Some(*value) } else { None })
     }
 
+    pub(super) fn integer(&self, path: &str) -> Option<i64> {
+        self.get(path, |value| if let Value::Integer(number) = value { Some(*number) } else { None })
+    }
+
+    pub(super) fn list(&self, path: &str) -> Option<Vec<String>> {
+        self.get(path, |value| if let Value::List(items) = value { Some(items.clone()) } else { None })
+    }
+
     pub(super) fn size(&self, path: &str) -> Option<u64> {
         self.get(path, |value| if let Value::Size(bytes) = value { Some(*bytes) } else { None })
     }
@@ -141,12 +149,12 @@ fn read(entry: &Entry) -> Result<Value, Problem> {
     }
     let value = key.kind.read(&entry.raw).map_err(|mistake| entry.problem(mistake))?;
     match (key.kind, name, &value) {
-        (Kind::Properties, Some(name), Value::Text(text)) => {
-            kafka::check(name, text).map_err(|refusal| match refusal {
+        // Those of topics are the broker's, and only the broker knows them.
+        (Kind::Properties, Some(name), Value::Text(text)) if key.path == "kafka" => kafka::check(name, text)
+            .map_err(|refusal| match refusal {
                 Refusal::Unknown => unknown_property(entry),
                 Refusal::Value(mistake) => entry.problem(mistake),
-            })?
-        }
+            })?,
         (Kind::Templates, Some(name), _) => header(name).map_err(|mistake| entry.problem(mistake))?,
         _ => {}
     }

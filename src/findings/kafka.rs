@@ -86,6 +86,9 @@ fn shell(text: &str) -> String {
     }
 }
 
+/// The id of the finding that a topic does not exist.
+pub const TOPIC_MISSING: &str = "topic_missing";
+
 /// What was seen, judged.
 #[must_use]
 pub fn judge(seen: &Seen, client: &Client, wanted: &Wanted<'_>) -> Vec<Finding> {
@@ -201,7 +204,7 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
         example = example.replace(&format!("{{{placeholder}}}"), &placeholder.to_uppercase());
     }
     Finding::wait(
-        "topic_missing",
+        TOPIC_MISSING,
         format!(
             "no topic fits route.topic = \"{template}\": there is none, or {} may see none (Describe)",
             client.principal
@@ -215,7 +218,7 @@ fn no_topic_fits(client: &Client, template: &Template) -> Finding {
 }
 
 fn missing(client: &Client, topic: &str) -> Finding {
-    Finding::wait("topic_missing", format!("topic \"{topic}\" does not exist"), create(client, topic))
+    Finding::wait(TOPIC_MISSING, format!("topic \"{topic}\" does not exist"), create(client, topic))
 }
 
 fn create(client: &Client, topic: &str) -> String {
@@ -263,12 +266,21 @@ fn too_small(client: &Client, wanted: &Wanted<'_>, topic: &str, bytes: u64) -> O
         ),
         _ => return None,
     };
-    let fix = format!(
-        "{} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed}",
+    Some(Finding::warn("topic_message_size", message, set_limit(client, topic, needed)))
+}
+
+/// The command that lets `topic` take an event of `size` bytes.
+#[must_use]
+pub fn raise_limit(client: &Client, topic: &str, size: u64) -> String {
+    set_limit(client, topic, room(size))
+}
+
+fn set_limit(client: &Client, topic: &str, bytes: u64) -> String {
+    format!(
+        "{} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={bytes}",
         client.command("kafka-configs.sh"),
         shell(topic)
-    );
-    Some(Finding::warn("topic_message_size", message, fix))
+    )
 }
 
 /// Key, headers and Kafka's own bytes come on top of a payload.

@@ -3,7 +3,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::disposition::Disposition;
-use crate::outbox::RejectionReason;
+use crate::outbox::{RejectionReason, Token};
 
 /// An error of the producer as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,8 @@ pub enum Error {
 /// A delivery report that says no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
+    /// The record, as its session knows it.
+    pub token: Token,
     /// The code that librdkafka gives up with.
     pub code: RDKafkaErrorCode,
     /// The event's id, from the record's header.
@@ -60,13 +62,19 @@ pub enum Verdict {
 }
 
 impl Undelivered {
+    /// Its code in words, with the code's name for a search.
+    #[must_use]
+    pub fn words(&self) -> String {
+        describe(self.code)
+    }
+
     /// Classifies the code. Codes that are not listed say nothing against an event, so they are never a rejection.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.code {
-            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-                Verdict::Rejected(RejectionReason::TooLarge)
-            }
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize => Verdict::Rejected(RejectionReason::TooLarge),
             RDKafkaErrorCode::InvalidRecord
             | RDKafkaErrorCode::InvalidTimestamp
             | RDKafkaErrorCode::PolicyViolation
@@ -91,13 +99,25 @@ impl Error {
         }
     }
 
+    /// Kafka has refused a batch, and the one at fault is to be found.
+    #[must_use]
+    pub fn is_refused_batch(&self) -> bool {
+        matches!(self, Self::Undelivered(undelivered) if matches!(undelivered.verdict(), Verdict::Rejected(_)))
+    }
+
     /// What somebody can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Undelivered(undelivered) if undelivered.verdict() == Verdict::Denied => {
-                Some(missing_acl(undelivered))
-            }
+            Self::Undelivered(undelivered) => match undelivered.verdict() {
+                Verdict::Denied => Some(missing_acl(undelivered)),
+                Verdict::Rejected(_) => Some(
+                    "nothing has to be done: Kafka refuses whole batches, so the records of this one are sent again, \
+                     one at a time, to find the one at fault"
+                        .to_owned(),
+                ),
+                Verdict::Failed => None,
+            },
             _ => None,
         }
     }
@@ -119,6 +139,9 @@ pub(super) fn describe(code: RDKafkaErrorCode) -> String {
             "it, or the batch it was in, is larger than the topic's max.message.bytes (MessageSizeTooLarge)"
                 .to_owned()
         }
-        code => format!("{code} ({code:?})"),
+        RDKafkaErrorCode::MessageBatchTooLarge => {
+            "its batch is larger than the topic's segment.bytes (MessageBatchTooLarge)".to_owned()
+        }
+        code => code.to_string(),
     }
 }

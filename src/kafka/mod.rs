@@ -3,13 +3,16 @@
 //! In go [`crate::outbox::Record`]s, in stream order, from one place; out come [`Event`]s: a report for each record, and
 //! librdkafka's own troubles. librdkafka alone retries; a failed report is the end of its retrying and of this producer.
 
+mod create;
 mod describe;
 mod error;
 mod lookup;
+mod native;
 mod producer;
 mod survey;
 
+pub use create::NewTopic;
 pub use error::{Error, Undelivered, Verdict};
-pub use lookup::{Lookup, TopicState};
+pub use lookup::{Ask, Limit, Lookup, TopicState};
 pub use producer::{Event, Producer, SendError};
 pub use survey::{Cluster, Seen, Step, Topic, TopicSeen, Trouble, survey};

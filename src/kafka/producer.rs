@@ -8,11 +8,11 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::mpsc;
 
 use super::error::{Error, Undelivered};
-use super::lookup::Lookup;
+use super::lookup::{Ask, Lookup};
 use crate::outbox::{Record, Rejection, RejectionReason, Token, Topic};
 
 /// A producer. It outlives replication sessions: while one is made anew, what is in flight stays in flight.
@@ -21,6 +21,8 @@ pub struct Producer {
     stopped: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
     unreported: usize,
+    /// `message.max.bytes`.
+    largest: String,
 }
 
 /// What librdkafka has to say.
@@ -47,6 +49,9 @@ pub enum SendError {
     Failed(Error),
 }
 
+/// librdkafka's default of `message.max.bytes`.
+const LARGEST: &str = "1000000";
+
 /// How long the report thread sleeps when there is nothing to report; it wakes at once for a report.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -60,6 +65,7 @@ impl Producer {
         let mut config = ClientConfig::new();
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         config.extend(properties.into_iter().map(owned));
+        let largest = config.get("message.max.bytes").unwrap_or(LARGEST).to_owned();
         // Only errors are of interest; each also comes as an event.
         config.set_log_level(RDKafkaLogLevel::Info);
         let client =
@@ -80,7 +86,7 @@ impl Producer {
                 }
             })
             .map_err(Error::Thread)?;
-        Ok(Self { client, stopped, events, unreported: 0 })
+        Ok(Self { client, stopped, events, unreported: 0, largest })
     }
 
     /// Hands `record` to librdkafka, which takes the one copy of its bytes.
@@ -104,7 +110,7 @@ impl Producer {
                 self.unreported = self.unreported.saturating_add(1);
                 Ok(())
             }
-            Err((error, _)) => Err(refusal(record, &error)),
+            Err((error, _)) => Err(refusal(record, &error, &self.largest)),
         }
     }
 
@@ -126,17 +132,23 @@ impl Producer {
         self.unreported
     }
 
+    /// Gives up what is in the queue and not on the wire: of a partition in which a record has failed nothing later must
+    /// be stored. All of it is reported. Does not wait.
+    pub fn give_up(&self) {
+        self.client.purge(PurgeConfig::default().queue().non_blocking());
+    }
+
     /// Asks the cluster for `topic`.
     #[must_use]
-    pub fn look_up(&self, topic: &Topic) -> Lookup {
-        Lookup::start(Arc::clone(&self.client), topic.as_str().to_owned())
+    pub fn look_up(&self, topic: &Topic, ask: Ask) -> Lookup {
+        Lookup::start(Arc::clone(&self.client), topic.as_str().to_owned(), ask)
     }
 
     /// Asks the cluster for a topic that nearly every cluster has; any answer tells that it is there. Asking for no topic
     /// in particular would list them all.
     #[must_use]
     pub fn probe(&self) -> Lookup {
-        Lookup::start(Arc::clone(&self.client), "__consumer_offsets".to_owned())
+        Lookup::start(Arc::clone(&self.client), "__consumer_offsets".to_owned(), Ask::default())
     }
 }
 
@@ -155,7 +167,7 @@ impl Event {
     }
 }
 
-fn refusal(record: &Record, error: &KafkaError) -> SendError {
+fn refusal(record: &Record, error: &KafkaError, largest: &str) -> SendError {
     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
     let reject =
         |reason, detail| SendError::Rejected(Rejection { event_id: record.event_id(), reason, detail });
@@ -164,7 +176,8 @@ fn refusal(record: &Record, error: &KafkaError) -> SendError {
         RDKafkaErrorCode::MessageSizeTooLarge => reject(
             RejectionReason::TooLarge,
             format!(
-                "its key and value have {} bytes, and with its headers it is larger than kafka.\"message.max.bytes\"",
+                "its key and value have {} bytes, and with its headers it is larger than kafka.\"message.max.bytes\" = \
+                 {largest}",
                 record.payload_size()
             ),
         ),
@@ -192,6 +205,8 @@ impl ClientContext for Context {
     /// librdkafka repeats itself while a broker is away. The session says the same once, from `error`.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // The same comes as an event.
+            _ if facility == "FATAL" => tracing::debug!("librdkafka: {message}"),
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::warn!(facility, "librdkafka: {message}");
             }
@@ -222,6 +237,7 @@ impl ProducerContext for Context {
                 let id = id.and_then(|header| header.value).unwrap_or_default();
                 let size = message.payload_len().saturating_add(message.key_len());
                 Event::Undelivered(Box::new(Undelivered {
+                    token: Token(token),
                     code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
                     event_id: String::from_utf8_lossy(id).into_owned(),
                     topic: message.topic().to_owned(),

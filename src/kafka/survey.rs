@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -235,36 +235,49 @@ fn state(may_write: Result<Option<bool>, RDKafkaErrorCode>) -> TopicSeen {
 
 /// Fills in `max.message.bytes`, where the user may see it.
 fn sizes(config: &ClientConfig, topics: &mut [Topic], patience: Duration, runtime: &tokio::runtime::Handle) {
+    let there: Vec<String> =
+        topics.iter().filter(|topic| topic.is_there()).map(|topic| topic.name.clone()).collect();
+    for (name, bytes) in limits(config, &there, patience, runtime) {
+        for topic in topics.iter_mut().filter(|topic| topic.name == name) {
+            if let TopicSeen::There { max_message_bytes, .. } = &mut topic.state {
+                *max_message_bytes = Some(bytes);
+            }
+        }
+    }
+}
+
+/// `max.message.bytes` of those of the topics `names` that have it and show it. Blocks, for `patience` at most.
+pub(super) fn limits(
+    config: &ClientConfig,
+    names: &[String],
+    patience: Duration,
+    runtime: &tokio::runtime::Handle,
+) -> Vec<(String, u64)> {
     let mut config = config.clone();
     // This client sends nothing, and needs no producer id.
     config.remove("enable.idempotence");
     config.remove("enable.gapless.guarantee");
     config.remove("statistics.interval.ms");
-    let Ok(client) = AdminClient::<DefaultClientContext>::from_config(&config) else {
-        return;
-    };
-    let there: Vec<String> =
-        topics.iter().filter(|topic| topic.is_there()).map(|topic| topic.name.clone()).collect();
-    if there.is_empty() {
-        return;
+    if names.is_empty() {
+        return Vec::new();
     }
-    let asked: Vec<_> = there.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let Ok(client) = AdminClient::<DefaultClientContext>::from_config(&config) else {
+        return Vec::new();
+    };
+    let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
     // It answers by itself when its time is over.
     let answer = client.describe_configs(&asked, &AdminOptions::new().request_timeout(Some(patience)));
     let Ok(answer) = runtime.block_on(answer) else {
-        return;
+        return Vec::new();
     };
-    for found in answer.into_iter().flatten() {
-        let bytes = found.get("max.message.bytes").and_then(|entry| entry.value.as_ref()?.parse().ok());
-        let rdkafka::admin::OwnedResourceSpecifier::Topic(name) = &found.specifier else {
-            continue;
-        };
-        for topic in topics.iter_mut().filter(|topic| topic.name == *name) {
-            if let TopicSeen::There { max_message_bytes, .. } = &mut topic.state {
-                *max_message_bytes = bytes;
-            }
+    let limit = |found: ConfigResource| {
+        let bytes = found.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
+        match found.specifier {
+            OwnedResourceSpecifier::Topic(name) => Some((name, bytes)),
+            _ => None,
         }
-    }
+    };
+    answer.into_iter().flatten().filter_map(limit).collect()
 }
 
 impl Trouble {

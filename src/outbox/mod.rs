@@ -4,6 +4,7 @@
 //! [`Event`] (the mapped columns) and, routed, a [`Record`] or the [`Rejection`] of an event that Kafka can never take.
 //! Values stay slices of the bytes that PostgreSQL sent: nothing is parsed or encoded again; only `bytea` is decoded.
 
+mod dead_letter;
 mod event;
 mod mapping;
 mod record;
@@ -18,7 +19,7 @@ pub use event::{Event, RowError, TimestampReplaced};
 pub use mapping::{Mapping, MappingError};
 pub use record::{Header, RECORD_OVERHEAD, Record, Rejection, RejectionReason, Token, Topic};
 pub use relations::{Relations, TableError};
-pub use route::Router;
+pub use route::{Rejected, Router};
 pub use spec::{Columns, Route, Spec, TableName};
 pub use template::{Template, TemplateError};
 pub use zone::Zone;

@@ -95,7 +95,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// An event that Kafka can never take as it is. It stays unconfirmed: nothing after it is acknowledged.
+/// An event that Kafka can never take as it is. Nothing after it is acknowledged, until a dead letter stands in for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event \"{event_id}\" cannot be sent to Kafka ({}): {detail}", .reason.as_str())]
 pub struct Rejection {

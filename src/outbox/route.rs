@@ -15,82 +15,98 @@ use crate::wal::pgoutput::Tuple;
 pub struct Router {
     id: Arc<str>,
     topics: HashMap<Bytes, Topic>,
+    /// Where the events go that cannot be sent to their topic; `None`: nowhere.
+    dead_letters: Option<Topic>,
 }
 
-impl Default for Router {
-    fn default() -> Self {
-        Self { id: "id".into(), topics: HashMap::new() }
-    }
+/// An event that Kafka can never take, and what stands in for it.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What is wrong.
+    pub rejection: Rejection,
+    /// Its dead letter, with key, value and headers as far as they are known; `None` if there are to be none.
+    pub letter: Option<Record>,
 }
 
 impl Router {
+    /// One that has seen nothing yet, and makes dead letters for the topic `dead_letters`.
+    #[must_use]
+    pub fn new(dead_letters: Option<Topic>) -> Self {
+        Self { id: "id".into(), topics: HashMap::new(), dead_letters }
+    }
+
     /// Makes the record of `event`. Its headers are `id`, then `stamps`, then those of the configuration.
     ///
     /// # Errors
     /// If a value of the row was not sent as asked for ([`RowError`]). An event that Kafka can never take is not an
-    /// error but the inner [`Rejection`].
+    /// error but the inner [`Rejected`].
     pub fn route(
         &mut self,
         event: Event<'_>,
         token: Token,
         stamps: impl IntoIterator<Item = Header>,
-    ) -> Result<Result<Record, Rejection>, RowError> {
+    ) -> Result<Result<Record, Rejected>, RowError> {
         let mapping = event.mapping;
         let row = &event.row;
-        let reject = |reason, detail| {
-            let event_id = String::from_utf8_lossy(event.id.as_deref().unwrap_or_default()).into_owned();
-            Ok(Err(Rejection { event_id, reason, detail }))
-        };
-        let Some(id) = event.id.clone() else {
-            let detail =
-                format!("column \"{}\" of table \"{}\", its id, is NULL", mapping.id.name, mapping.table);
-            return reject(RejectionReason::Null, detail);
-        };
-        let Some(topic_name) = mapping.render(&mapping.topic, row)? else {
-            let column = mapping.null_in(&mapping.topic, row)?;
-            return reject(
-                RejectionReason::Null,
-                format!("route.topic: column \"{column}\" is NULL, and a topic needs its name"),
-            );
-        };
-        let Some(topic) = self.topic(&topic_name) else {
-            let shown = String::from_utf8_lossy(&topic_name).into_owned();
-            return reject(
-                RejectionReason::InvalidTopic,
-                format!("route.topic: {shown:?} is not a topic name"),
-            );
-        };
+        let topic_name = mapping.render(&mapping.topic, row)?;
         let key = mapping.render(&mapping.key, row)?;
-        if key.is_none() && matches!(mapping.key, Source::Composed(_)) {
-            let column = mapping.null_in(&mapping.key, row)?;
-            return reject(
-                RejectionReason::Null,
-                format!("route.key: column \"{column}\" is NULL, and the key is composed of it"),
-            );
-        }
-        let partition = match &mapping.partition {
-            None => None,
-            Some(field) => match mapping.read(row, field)? {
-                None => None,
-                Some(text) => match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok())
-                {
-                    Some(number) if number >= 0 => Some(number),
-                    _ => {
-                        let detail =
-                            format!("route.partition: column \"{}\" holds no partition number", field.name);
-                        return reject(RejectionReason::InvalidPartition, detail);
-                    }
-                },
-            },
-        };
         let mut headers = Vec::with_capacity(mapping.headers.len().saturating_add(3));
-        headers.push(Header { name: self.id.clone(), value: Some(id) });
+        headers.push(Header { name: self.id.clone(), value: event.id.clone() });
         headers.extend(stamps);
         for (name, source) in &mapping.headers {
             headers.push(Header { name: name.clone(), value: mapping.render(source, row)? });
         }
-        let Event { payload: value, timestamp, .. } = event;
-        Ok(Ok(Record { token, topic, partition, key, value, timestamp, headers }))
+        let destination = self.destination(&event, topic_name.as_ref(), key.is_none())?;
+        let Event { id, payload: value, timestamp, .. } = event;
+        let record = |topic, partition| Record { token, topic, partition, key, value, timestamp, headers };
+        Ok(match destination {
+            Ok((topic, partition)) => Ok(record(topic, partition)),
+            Err((reason, detail)) => {
+                let event_id = String::from_utf8_lossy(id.as_deref().unwrap_or_default()).into_owned();
+                let dead_letters = self.dead_letters.clone();
+                let letter =
+                    dead_letters.map(|topic| record(topic, None).marked_as_dead_letter(reason, topic_name));
+                Err(Rejected { rejection: Rejection { event_id, reason, detail }, letter })
+            }
+        })
+    }
+
+    /// Topic and partition of an event that Kafka can take; else why not.
+    fn destination(&mut self, event: &Event<'_>, topic: Option<&Bytes>, null_key: bool) -> Destination {
+        let (mapping, row) = (event.mapping, &event.row);
+        if event.id.is_none() {
+            let detail =
+                format!("column \"{}\" of table \"{}\", its id, is NULL", mapping.id.name, mapping.table);
+            return Ok(Err((RejectionReason::Null, detail)));
+        }
+        let Some(name) = topic else {
+            let column = mapping.null_in(&mapping.topic, row)?;
+            let detail = format!("route.topic: column \"{column}\" is NULL, and a topic needs its name");
+            return Ok(Err((RejectionReason::Null, detail)));
+        };
+        let Some(topic) = self.topic(name) else {
+            let shown = String::from_utf8_lossy(name).into_owned();
+            let detail = format!("route.topic: {shown:?} is not a topic name");
+            return Ok(Err((RejectionReason::InvalidTopic, detail)));
+        };
+        if null_key && matches!(mapping.key, Source::Composed(_)) {
+            let column = mapping.null_in(&mapping.key, row)?;
+            let detail = format!("route.key: column \"{column}\" is NULL, and the key is composed of it");
+            return Ok(Err((RejectionReason::Null, detail)));
+        }
+        let Some(field) = &mapping.partition else {
+            return Ok(Ok((topic, None)));
+        };
+        let Some(text) = mapping.read(row, field)? else {
+            return Ok(Ok((topic, None)));
+        };
+        match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok()) {
+            Some(number) if number >= 0 => Ok(Ok((topic, Some(number)))),
+            _ => {
+                let detail = format!("route.partition: column \"{}\" holds no partition number", field.name);
+                Ok(Err((RejectionReason::InvalidPartition, detail)))
+            }
+        }
     }
 
     fn topic(&mut self, name: &Bytes) -> Option<Topic> {
@@ -103,6 +119,9 @@ impl Router {
         Some(topic)
     }
 }
+
+/// Topic and partition, or why Kafka cannot take the event.
+type Destination = Result<Result<(Topic, Option<i32>), (RejectionReason, String)>, RowError>;
 
 impl Mapping {
     /// The first column of a template that is NULL in this row; for messages.

@@ -67,11 +67,22 @@ impl Error {
         }
     }
 
+    /// Kafka has refused a batch: the next session looks for the record at fault.
+    #[must_use]
+    pub fn is_refused_batch(&self) -> bool {
+        matches!(self, Self::Kafka(error) if error.is_refused_batch())
+    }
+
     /// It in one line, for a page.
     #[must_use]
     pub fn line(&self) -> String {
         match self {
             Self::Found(findings) => findings.line(),
+            // Whom to ask for what is worth a second one.
+            Self::Kafka(error) => match error.hint() {
+                Some(hint) => format!("{error}; {hint}"),
+                None => error.to_string(),
+            },
             other => other.to_string(),
         }
     }

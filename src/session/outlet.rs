@@ -4,18 +4,22 @@
 //! would fail inside librdkafka after `topic.metadata.propagation.max.ms` (30 s), whatever `message.timeout.ms` says; so
 //! a topic's metadata is awaited before its first record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Properties;
 use crate::kafka;
-use crate::kafka::{Event, Lookup, Producer, SendError, TopicState};
+use crate::kafka::{Ask, Event, Lookup, NewTopic, Producer, SendError, TopicState};
 use crate::outbox::{Record, Rejection, RejectionReason, Topic};
 use crate::status::On;
+use crate::suspects::Suspects;
 
 /// A producer and what is known of its cluster. It outlives sessions.
 pub struct Outlet {
     properties: Properties,
+    /// What a topic that does not exist is made with; `None`: it is waited for.
+    new_topic: Option<Arc<NewTopic>>,
     producer: Producer,
     /// Topics that exist, with their number of partitions.
     topics: HashMap<Topic, usize>,
@@ -26,13 +30,21 @@ pub struct Outlet {
     /// When Kafka has answered last, with a report or otherwise.
     heard: Instant,
     probe: Wait,
+    /// Who may be the one that Kafka refuses.
+    pub(super) suspects: Suspects,
+    /// The producer makes a batch of each record, because there are suspects.
+    careful: bool,
+    /// Bytes of a batch at most, if larger ones were refused as a whole; `None`: as configured.
+    batch_size: Option<usize>,
+    /// Topics that Kafka did not let us write to, when it was tried last.
+    denied: HashSet<String>,
 }
 
 /// Why a record was not taken.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// Kafka can never take it.
-    Rejected(Rejection),
+    Rejected(Box<Record>, Rejection),
     /// The producer failed.
     Failed(kafka::Error),
 }
@@ -53,6 +65,11 @@ enum Wait {
     Until(Instant),
 }
 
+const NO_ANSWER_YET: &str = "no broker has answered yet";
+
+/// librdkafka's default of `batch.size`.
+const BATCH_SIZE: usize = 1_000_000;
+
 /// Pause between two questions for a topic that is missing, or a cluster that is away.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -64,23 +81,28 @@ const PROBE: Duration = Duration::from_secs(10);
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
 impl Outlet {
-    /// Starts a producer with librdkafka's `properties`. Kafka counts as away until it has answered once.
+    /// Starts a producer with librdkafka's `properties`. Kafka counts as away until it has answered once. A topic that
+    /// does not exist becomes `new_topic`.
     ///
     /// # Errors
     /// If the producer cannot be made.
-    pub fn new(properties: Properties) -> Result<Self, kafka::Error> {
+    pub fn new(properties: Properties, new_topic: Option<NewTopic>) -> Result<Self, kafka::Error> {
         let producer = Producer::new(properties.iter())?;
         let probe = Wait::Answer(producer.probe());
-        let away = Some("no broker has answered yet".to_owned());
         Ok(Self {
             properties,
+            new_topic: new_topic.map(Arc::new),
             producer,
             topics: HashMap::new(),
             held: None,
-            away,
+            away: Some(NO_ANSWER_YET.to_owned()),
             trouble: None,
             heard: Instant::now(),
             probe,
+            suspects: Suspects::default(),
+            careful: false,
+            batch_size: None,
+            denied: HashSet::new(),
         })
     }
 
@@ -90,10 +112,77 @@ impl Outlet {
     /// # Errors
     /// If the producer cannot be made.
     pub fn renew(&mut self) -> Result<(), kafka::Error> {
-        let away = self.away.take();
-        *self = Self::new(self.properties.clone())?;
-        self.away = away.or_else(|| self.away.take());
+        self.replace_producer()?;
+        self.away.get_or_insert_with(|| NO_ANSWER_YET.to_owned());
         Ok(())
+    }
+
+    /// The same when nothing is in flight and Kafka has just answered. As long as there are suspects, the new producer
+    /// makes a batch of each record.
+    ///
+    /// # Errors
+    /// If the producer cannot be made.
+    pub(super) fn replace_producer(&mut self) -> Result<(), kafka::Error> {
+        let suspects = self.suspects.len();
+        if suspects > 0 && !self.careful {
+            tracing::info!("looking for the record that Kafka refuses: {suspects} are sent one at a time");
+        }
+        self.careful = suspects > 0;
+        let size = self.batch_size.map(|bytes| bytes.to_string());
+        let size = size.iter().map(|bytes| ("batch.size", bytes.as_str()));
+        let alone = [("batch.num.messages", "1"), ("linger.ms", "0")];
+        let alone = alone.into_iter().filter(|_| self.careful);
+        self.producer = Producer::new(self.properties.iter().chain(size).chain(alone))?;
+        self.probe = Wait::Answer(self.producer.probe());
+        self.topics.clear();
+        self.held = None;
+        self.trouble = None;
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    /// Nobody is suspected any more, but the producer still makes a batch of each record: nothing is read until all that
+    /// is in flight is reported, and [`Outlet::recover`] replaces it.
+    #[must_use]
+    pub(super) fn is_recovering(&self) -> bool {
+        self.careful && self.suspects.is_empty()
+    }
+
+    /// Goes back to batches, if it is time. Ones that were refused although Kafka took each of their records are made
+    /// smaller from now on.
+    ///
+    /// # Errors
+    /// If the producer cannot be made.
+    pub(super) fn recover(&mut self) -> Result<(), kafka::Error> {
+        if !self.is_recovering() || self.unreported() > 0 || self.is_holding() {
+            return Ok(());
+        }
+        if let Some(bytes) = self.suspects.take_too_large_together() {
+            let configured = self.properties.get("batch.size").and_then(|size| size.parse().ok());
+            let before = self.batch_size.or(configured).unwrap_or(BATCH_SIZE);
+            let size = before.min(bytes).div_euclid(2).max(1);
+            self.batch_size = Some(size);
+            tracing::warn!(
+                "Kafka refused a batch as too large, and took each of its records: batches have at most {size} bytes from \
+                 now on\n\nhint: set kafka.\"batch.size\" below the smallest max.message.bytes of the topics, or raise that"
+            );
+        }
+        self.replace_producer()
+    }
+
+    /// Gives up all that is not on the wire yet: a record has failed. It is reported.
+    pub(super) fn give_up(&self) {
+        self.producer.give_up();
+    }
+
+    /// Kafka does not let us write to `topic`: before the next record goes there, it is asked whether that has changed.
+    pub(super) fn deny(&mut self, topic: &str) {
+        self.denied.insert(topic.to_owned());
+    }
+
+    /// librdkafka's properties.
+    pub(super) fn properties(&self) -> &Properties {
+        &self.properties
     }
 
     /// Produces `record`, or holds it until that is possible. Nothing may be offered while a record is held.
@@ -105,11 +194,16 @@ impl Outlet {
             Some(partitions) if fits(&record, *partitions) => self.produce(record),
             // The topic is new to us, or may have been given more partitions since it was asked for.
             _ => {
-                let wait = Wait::Answer(self.producer.look_up(&record.topic));
+                let wait = Wait::Answer(self.look_up(&record.topic));
                 self.held = Some(Held { record, wait, reason: None });
                 Ok(())
             }
         }
+    }
+
+    fn look_up(&self, topic: &Topic) -> Lookup {
+        let may_write = self.denied.contains(topic.as_str());
+        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write })
     }
 
     fn produce(&mut self, record: Record) -> Result<(), Refused> {
@@ -120,7 +214,7 @@ impl Outlet {
                 self.held = Some(Held { record, wait, reason: None });
                 Ok(())
             }
-            Err(SendError::Rejected(rejection)) => Err(Refused::Rejected(rejection)),
+            Err(SendError::Rejected(rejection)) => Err(Refused::Rejected(Box::new(record), rejection)),
             Err(SendError::Failed(error)) => Err(Refused::Failed(error)),
         }
     }
@@ -231,19 +325,25 @@ impl Outlet {
             // The time has come to try again.
             None if self.topics.contains_key(topic) => return self.offer(held.record),
             None => {
-                held.wait = Wait::Answer(self.producer.look_up(topic));
+                held.wait = Wait::Answer(self.look_up(topic));
                 self.held = Some(held);
                 return Ok(());
             }
             Some(TopicState::Exists { partitions }) => {
                 self.answers();
                 self.topics.insert(topic.clone(), partitions);
+                self.denied.remove(topic.as_str());
                 if fits(&held.record, partitions) {
                     return self.produce(held.record);
                 }
-                return Err(Refused::Rejected(no_such_partition(&held.record, partitions)));
+                let rejection = no_such_partition(&held.record, partitions);
+                return Err(Refused::Rejected(Box::new(held.record), rejection));
             }
-            Some(TopicState::Missing) => Some((On::Topic, format!("topic \"{topic}\" does not exist"))),
+            Some(TopicState::Missing) => Some((
+                On::Topic,
+                format!("topic \"{topic}\" does not exist: make it, or set topics.create = true"),
+            )),
+            Some(TopicState::NotCreated(reason)) => Some((On::Topic, reason)),
             Some(TopicState::Denied) => Some((
                 On::Kafka,
                 format!("Kafka denies topic \"{topic}\": grant Describe and Write on it to the relay's user"),

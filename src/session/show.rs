@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
-use crate::outbox::{Rejection, TableName};
+use crate::outbox::TableName;
 use crate::relay::Tally;
 use crate::status::{On, State};
 use crate::wal::PgTimestamp;
@@ -31,7 +31,7 @@ pub(super) struct ToldBlock {
 /// What can keep events from moving.
 pub(super) enum Block<'a> {
     /// An event that Kafka will never take.
-    Event(&'a Rejection),
+    Event(&'a str),
     /// PostgreSQL does not answer.
     Silence,
     /// A row came of a table that is being looked up.
@@ -102,8 +102,8 @@ impl Session<'_> {
 
     /// What keeps events from moving, if anything does.
     pub(super) fn block(&self, now: Instant) -> Option<Block<'_>> {
-        if let Some(rejection) = &self.rejected {
-            return Some(Block::Event(rejection));
+        if let Some(stopped) = &self.rejected {
+            return Some(Block::Event(&stopped.text));
         }
         if self.silence.unanswered(now).is_some() {
             return Some(Block::Silence);
@@ -122,7 +122,7 @@ impl Session<'_> {
 
     fn in_words(&self, block: &Block<'_>) -> (On, String) {
         match block {
-            Block::Event(rejection) => (On::Event, rejection.to_string()),
+            Block::Event(text) => (On::Event, (*text).to_owned()),
             Block::Silence => (
                 On::Postgres,
                 "PostgreSQL does not answer a request for a reply: it is frozen or cut off, or busy decoding a large \

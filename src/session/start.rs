@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::error::Error;
 use super::outlet::Outlet;
-use crate::config::Config;
+use crate::config::{Config, OnRejected};
 use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
@@ -102,6 +104,11 @@ pub(super) async fn start(
         source: format!("{}/{slot_name}", identity.system_id),
         timelines,
         confirmed_flush,
+        skip: config.delivery.skip.iter().map(|id| Bytes::from(id.clone())).collect(),
+        dead_letters: match &config.delivery.on_rejected {
+            OnRejected::Stop => None,
+            OnRejected::DeadLetter(topic) => Some(topic.clone()),
+        },
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
     });
     let Settings { version_num, wal_sender_timeout, .. } = survey.server;

@@ -65,6 +65,7 @@ impl Session<'_> {
             let now = Instant::now();
             // Nothing is read any more, so nothing can be heard.
             self.silence.observe(self.connection.bytes_received(), false, now);
+            self.judge(now)?;
             self.send_feedback_if_due(now);
             if self.tick <= now {
                 self.tick = now.checked_add(TICK).unwrap_or(now);

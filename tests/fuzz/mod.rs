@@ -4,6 +4,8 @@
 
 pub(crate) mod seeds;
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
 use outbox_relay::outbox::{TableError, Token};
@@ -48,12 +50,12 @@ pub(crate) fn session(mut data: &[u8]) {
             other => other,
         };
         match step {
-            Ok(Step::Record(record)) => {
+            Ok(Step::Record(record) | Step::DeadLetter(record, _)) => {
                 assert!(!tokens.contains(&record.token), "{:?} is given twice", record.token);
                 tokens.push(record.token);
                 assert_eq!(relay.position(), before);
             }
-            Ok(Step::Nothing | Step::Keepalive(_) | Step::Rejected(_)) => {}
+            Ok(Step::Nothing | Step::Keepalive(_) | Step::Rejected(_) | Step::Skipped(_)) => {}
             Err(error) => {
                 assert!(!error.to_string().is_empty());
                 return;
@@ -88,5 +90,7 @@ pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
         timelines: Timelines::only(1),
         confirmed_flush,
         max_in_flight: 1 << 20,
+        skip: HashSet::new(),
+        dead_letters: None,
     })
 }

@@ -53,6 +53,10 @@ pub(crate) fn step(step: &Step) -> String {
         Step::Nothing | Step::Keepalive(_) => String::new(),
         Step::Rejected(rejection) => format!("  rejected: {rejection}\n"),
         Step::Record(record) => self::record(record),
+        Step::DeadLetter(record, rejection) => {
+            format!("  rejected: {rejection}\n{}", self::record(record))
+        }
+        Step::Skipped(id) => format!("  skipped: {id}\n"),
     }
 }
 

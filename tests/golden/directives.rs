@@ -3,6 +3,8 @@
 //! `tables`: the outboxes. `timestamp`: `outbox.columns.timestamp`. `headers`: columns that go out as further headers.
 //! (`publication` and `options` are for the capture alone.)
 
+use std::collections::HashSet;
+
 use outbox_relay::lsn::Lsn;
 use outbox_relay::outbox::{Columns, Route, Spec, TableName, Template};
 use outbox_relay::relay::Start;
@@ -36,6 +38,8 @@ pub(crate) fn start(sql: &str) -> Start {
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
         max_in_flight: usize::MAX,
+        skip: HashSet::new(),
+        dead_letters: None,
     }
 }
 

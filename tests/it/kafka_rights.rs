@@ -12,6 +12,18 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use crate::kafka::broker;
+use crate::servers::variable;
+
+/// The settings with which a relay logs in as `user`.
+pub(crate) fn settings_of(user: &str) -> Vec<String> {
+    vec![
+        format!("kafka.bootstrap.servers={}", variable("OUTBOX_TEST_KAFKA_SASL")),
+        "kafka.security.protocol=sasl_plaintext".to_owned(),
+        "kafka.sasl.mechanism=PLAIN".to_owned(),
+        format!("kafka.sasl.username={user}"),
+        format!("kafka.sasl.password={user}"),
+    ]
+}
 
 /// Allows `user` an operation on `topic`.
 pub(crate) fn allow(user: &str, operation: c::rd_kafka_AclOperation_t, topic: &str) {

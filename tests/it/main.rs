@@ -10,6 +10,7 @@
 
 mod check;
 mod check_kafka;
+mod dead_letter;
 mod fixture;
 mod http;
 mod kafka;
@@ -29,6 +30,7 @@ mod setup;
 mod setup_waits;
 mod status;
 mod tables;
+mod topics;
 mod values;
 mod waiting;
 mod writers;

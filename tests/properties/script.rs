@@ -3,11 +3,11 @@
 //! Three outboxes: `public.outbox` and `audit.outbox` are configured by name, the third is known by its object id only,
 //! having been renamed. Their columns change from transaction to transaction. `public.orders` is published, but no outbox.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{RECORD_OVERHEAD, Record, RejectionReason};
+use outbox_relay::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Topic};
 use outbox_relay::relay::{Relay, Start};
 use outbox_relay::wal::pgoutput::{Logical, Origin, Relation, RelationId, Truncate, Value};
 use outbox_relay::wal::{PgTimestamp, Timelines};
@@ -24,6 +24,9 @@ pub(crate) const FIRST: u64 = 1_000;
 /// The table that is published and no outbox.
 pub(crate) const ELSEWHERE: RelationId = RelationId(40);
 
+/// The id of events that are passed over.
+pub(crate) const SKIPPED: &str = "skip-me";
+
 const SOURCE: &str = "7000000000000000001/outbox_relay";
 
 /// A log, and how the relay is to read it.
@@ -31,6 +34,8 @@ const SOURCE: &str = "7000000000000000001/outbox_relay";
 pub(crate) struct Script {
     pub(crate) transactions: Vec<Committed>,
     pub(crate) max_in_flight: usize,
+    /// Whether rejected events become dead letters.
+    pub(crate) dead_letters: bool,
     /// Where the server's first timeline ended.
     switch: Lsn,
 }
@@ -54,6 +59,7 @@ pub(crate) struct Place {
 pub(crate) enum Expected {
     Event(Event),
     Rejected(RejectionReason),
+    Skipped,
     Update,
     Delete,
     Truncate,
@@ -75,6 +81,7 @@ pub(crate) struct Event {
 pub(crate) enum Change {
     Event { outbox: u8, key: Option<u8>, value: Option<u16>, stuck: bool },
     Rejected(u8, bool),
+    Skipped(u8),
     InsertElsewhere,
     UpdateElsewhere,
     Update(u8),
@@ -96,7 +103,8 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
         ];
         // Where the timeline ended: near the commit record of any transaction.
         let switch = (any::<Index>(), 0..3_u64);
-        (vec(transaction, 0..10), room, switch).prop_map(|(transactions, room, (at, around))| {
+        let script = (vec(transaction, 0..10), room, switch, any::<bool>());
+        script.prop_map(|(transactions, room, (at, around), dead_letters)| {
             let mut end = FIRST;
             let places = transactions.iter().map(|(gap, ..)| {
                 let commit_lsn = end + gap;
@@ -110,8 +118,12 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
             let transactions = transactions.map(|(index, ((_, changed, changes), commit_lsn))| {
                 committed(index, *commit_lsn, switch, *changed, changes)
             });
-            let mut script =
-                Script { transactions: transactions.collect(), max_in_flight: 1, switch: Lsn::new(switch) };
+            let mut script = Script {
+                transactions: transactions.collect(),
+                max_in_flight: 1,
+                dead_letters,
+                switch: Lsn::new(switch),
+            };
             script.max_in_flight = match room {
                 Room::Bytes(bytes) => bytes,
                 Room::Records(records) => {
@@ -137,6 +149,7 @@ fn change(rejections: u32) -> impl Strategy<Value = Change> {
     prop_oneof![
         12 => event.prop_map(|(outbox, key, value, stuck)| Change::Event { outbox, key, value, stuck }),
         rejections => (outbox(), any::<bool>()).prop_map(|(outbox, id)| Change::Rejected(outbox, id)),
+        1 => outbox().prop_map(Change::Skipped),
         2 => Just(Change::InsertElsewhere),
         1 => Just(Change::UpdateElsewhere),
         1 => outbox().prop_map(Change::Update),
@@ -228,6 +241,13 @@ fn committed(number: usize, commit_lsn: u64, switch: u64, changed: bool, changes
                 let reason = if without_id { RejectionReason::Null } else { RejectionReason::InvalidTopic };
                 Expected::Rejected(reason)
             }
+            // Whatever else is wrong with it.
+            Change::Skipped(of) => {
+                let table = outbox(of, changed);
+                let id = Bytes::from_static(SKIPPED.as_bytes());
+                transaction.insert(&table, row(&table, &[("id", Some(&id))]));
+                Expected::Skipped
+            }
             Change::InsertElsewhere => {
                 transaction.insert(&elsewhere, vec![text("1")]);
                 Expected::Nothing
@@ -283,6 +303,8 @@ impl Script {
             timelines: Timelines::from_history(2, &format!("1\t{}\tpromoted\n", self.switch)).unwrap(),
             confirmed_flush,
             max_in_flight: self.max_in_flight,
+            skip: HashSet::from([Bytes::from_static(SKIPPED.as_bytes())]),
+            dead_letters: self.dead_letters.then(|| Topic::new(b"outbox.dead-letter").unwrap()),
         })
     }
 
@@ -297,7 +319,7 @@ impl Script {
         matches!(&self.transactions[place.transaction].changes[place.change], Expected::Event(event) if event.stuck)
     }
 
-    /// The places of all events, and of all that are rejected.
+    /// The places of all events that Kafka must have, and of all that are rejected without a dead letter.
     pub(crate) fn events_and_rejected(&self) -> (BTreeSet<Place>, BTreeSet<Place>) {
         let (mut events, mut rejected) = (BTreeSet::new(), BTreeSet::new());
         for (transaction, committed) in self.transactions.iter().enumerate() {
@@ -305,6 +327,7 @@ impl Script {
                 let place = Place { transaction, change };
                 match expected {
                     Expected::Event(_) => events.insert(place),
+                    Expected::Rejected(_) if self.dead_letters => events.insert(place),
                     Expected::Rejected(_) => rejected.insert(place),
                     _ => false,
                 };
@@ -315,7 +338,9 @@ impl Script {
 
     /// The size of the largest record.
     pub(crate) fn largest(&self) -> usize {
-        self.events().map(Event::size).max().unwrap_or(0)
+        // A dead letter here has no more than ids, texts of a few letters and its headers.
+        let letter = if self.dead_letters { RECORD_OVERHEAD + 500 } else { 0 };
+        self.events().map(Event::size).max().unwrap_or(0).max(letter)
     }
 
     fn events(&self) -> impl Iterator<Item = &Event> {

@@ -141,6 +141,7 @@ impl<'a> World<'a> {
 
     /// A change of a table gave `step`.
     fn changed(&mut self, place: Place, expected: &Expected, step: Step) {
+        let script = self.script;
         let session = &mut self.session;
         match (expected, step) {
             (Expected::Event(event), Step::Record(record)) => {
@@ -157,10 +158,22 @@ impl<'a> World<'a> {
                 assert_eq!(*first, record, "the same row gave another record");
             }
             (Expected::Rejected(reason), Step::Rejected(rejection)) => {
+                assert!(!script.dead_letters);
                 assert_eq!(rejection.reason, *reason);
                 session.rejected += 1;
                 session.model.open().unwrap().push(place);
             }
+            (Expected::Rejected(reason), Step::DeadLetter(letter, rejection)) => {
+                assert!(script.dead_letters && letter.is_dead_letter());
+                assert_eq!(rejection.reason, *reason);
+                assert_eq!(letter.topic.as_str(), "outbox.dead-letter");
+                let header = letter.headers[2].value.clone().unwrap().to_vec();
+                assert!(header > session.last_header, "the positions do not grow");
+                session.last_header = header;
+                session.in_flight.push(Sent { token: letter.token, place, size: letter.size() });
+                session.model.open().unwrap().push(place);
+            }
+            (Expected::Skipped, Step::Skipped(id)) => assert_eq!(id, script::SKIPPED),
             (Expected::Update, Step::Nothing) => session.tally.updates += 1,
             (Expected::Delete, Step::Nothing) => session.tally.deletes += 1,
             (Expected::Truncate, Step::Nothing) => session.tally.truncates += 1,
@@ -274,10 +287,9 @@ impl<'a> World<'a> {
                     "{position} lies inside a commit record"
                 );
                 let has = |change: &usize| match committed.changes[*change] {
-                    Expected::Event(_) => {
+                    Expected::Event(_) | Expected::Rejected(_) => {
                         self.stored.contains(&Place { transaction: index, change: *change })
                     }
-                    Expected::Rejected(_) => false,
                     _ => true,
                 };
                 let lost = (0..committed.changes.len()).find(|change| !has(change));

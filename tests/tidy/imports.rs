@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// The pure modules, and the crates that each may use beside `bytes` and `thiserror`.
-const PURE: [(&str, &[&str]); 10] = [
+const PURE: [(&str, &[&str]); 11] = [
     ("lsn", &[]),
     ("ack", &[]),
     ("wal", &[]),
@@ -16,6 +16,7 @@ const PURE: [(&str, &[&str]); 10] = [
     ("feedback", &[]),
     ("server_stop", &[]),
     ("silence", &[]),
+    ("suspects", &[]),
     ("relay", &[]),
 ];
 
@@ -23,7 +24,7 @@ const PURE: [(&str, &[&str]); 10] = [
 const LAYERS: [&[&str]; 8] = [
     &["lsn"],
     &["ack", "wal", "outbox", "debezium"],
-    &["in_flight", "feedback", "server_stop", "silence"],
+    &["in_flight", "feedback", "server_stop", "silence", "suspects"],
     &["relay", "postgres", "kafka"],
     &["findings"],
     &["session"],

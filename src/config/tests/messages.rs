@@ -174,19 +174,16 @@ fn keys_of_later_versions_are_not_supported_yet() {
     let toml = r#"
         postgres.backfill = true
         outbox.source = "poll"
-        topics.create = true
-        topics.partitions = 3
-        topics.config."retention.ms" = 1
         delivery.guarantee = "exactly-once"
-        delivery.on_rejected = "dead-letter"
-        delivery.skip = ["7", "8"]
+        after_publish.action = "delete"
+        poll.batch = 5
         state.topic = "positions"
         poll.interval = "2s"
         [tables."public.orders_outbox"]
         route.topic = "orders"
     "#;
     insta::assert_snapshot!(problems(toml), @r#"
-    10 problems in the configuration
+    8 problems in the configuration
 
       postgres.backfill = true (relay.toml, line 4): is not supported yet
         hint: leave it out; this version accepts only false
@@ -194,32 +191,84 @@ fn keys_of_later_versions_are_not_supported_yet() {
       outbox.source = "poll" (relay.toml, line 5): is not supported yet
         hint: leave it out; this version accepts only "wal"
 
-      tables."public.orders_outbox" (relay.toml, line 14): is not supported yet
+      tables."public.orders_outbox" (relay.toml, line 11): is not supported yet
 
-      topics.create = true (relay.toml, line 6): is not supported yet
-        hint: leave it out; this version accepts only false
-
-      topics.config.retention.ms = 1 (relay.toml, line 8): is not supported yet
-
-      delivery.guarantee = "exactly-once" (relay.toml, line 9): is not supported yet
+      delivery.guarantee = "exactly-once" (relay.toml, line 6): is not supported yet
         hint: leave it out; this version accepts only "at-least-once"
 
-      delivery.on_rejected = "dead-letter" (relay.toml, line 10): is not supported yet
-        hint: leave it out; this version accepts only "stop"
-
-      delivery.skip = ["7", "8"] (relay.toml, line 11): is not supported yet
-        hint: leave it out; this version accepts only []
-
-      state.topic = "positions" (relay.toml, line 12): is not supported yet
+      state.topic = "positions" (relay.toml, line 9): is not supported yet
         hint: leave it out; this version accepts only "outbox-relay.state" and ""
 
-      poll.interval = "2s" (relay.toml, line 13): is not supported yet
+      after_publish.action = "delete" (relay.toml, line 7): is not supported yet
+        hint: leave it out; this version accepts only "keep"
+
+      poll.interval = "2s" (relay.toml, line 10): is not supported yet
         hint: leave it out; this version accepts only "1s"
+
+      poll.batch = 5 (relay.toml, line 8): is not supported yet
+        hint: leave it out; this version accepts only 1000
     "#);
     // Off is what this version does anyway.
-    of_file(
-        "state.topic = \"\"\ntopics.config = {}\ntables = {}\ndelivery.skip = []\npostgres.backfill = false\n",
+    of_file("state.topic = \"\"\ntables = {}\npostgres.backfill = false\n");
+}
+
+#[test]
+fn what_becomes_of_missing_topics_and_rejected_events() {
+    let config = of_file(
+        r#"
+        topics.create = true
+        topics.partitions = -1
+        topics.replication_factor = 3
+        topics.config."retention.ms" = 604800000
+        topics.config."cleanup.policy" = "compact,delete"
+        delivery.on_rejected = "dead-letter"
+        delivery.dead_letter_topic = "shop.dead"
+        delivery.skip = ["7", "8"]
+    "#,
     );
+    insta::assert_debug_snapshot!((config.topics, config.delivery.on_rejected, config.delivery.skip), @r#"
+    (
+        Some(
+            NewTopic {
+                partitions: -1,
+                replication_factor: 3,
+                config: [
+                    (
+                        "retention.ms",
+                        "604800000",
+                    ),
+                    (
+                        "cleanup.policy",
+                        "compact,delete",
+                    ),
+                ],
+            },
+        ),
+        DeadLetter(
+            Topic(
+                "shop.dead",
+            ),
+        ),
+        [
+            "7",
+            "8",
+        ],
+    )
+    "#);
+    let wrong = r#"
+        topics.partitions = 0
+        topics.replication_factor = 40000
+        delivery.dead_letter_topic = "dead letters"
+    "#;
+    insta::assert_snapshot!(problems(wrong), @r#"
+    3 problems in the configuration
+
+      topics.partitions = 0 (relay.toml, line 4): must be -1, the broker's default, or 1 to 2147483647
+
+      topics.replication_factor = 40000 (relay.toml, line 5): must be -1, the broker's default, or 1 to 32767
+
+      delivery.dead_letter_topic = "dead letters" (relay.toml, line 6): is not the name of a topic: 1 to 249 letters, digits, ".", "_" and "-", and not "." or ".."
+    "#);
 }
 
 #[test]
