@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use crate::config::Properties;
 use crate::kafka;
 use crate::kafka::{Ask, Event, Lookup, NewTopic, Producer, SendError, TopicState};
@@ -38,6 +40,8 @@ pub struct Outlet {
     batch_size: Option<usize>,
     /// Topics that Kafka did not let us write to, when it was tried last.
     denied: HashSet<String>,
+    /// When Kafka refused the producer an id, for want of a right.
+    no_producer_id: Option<Instant>,
 }
 
 /// Why a record was not taken.
@@ -64,6 +68,10 @@ enum Wait {
     /// For the time to ask, or to try, again.
     Until(Instant),
 }
+
+/// Since Kafka 2.8 Write on any topic is enough; before, it took IdempotentWrite.
+const NO_PRODUCER_ID: &str =
+    "Kafka gives the relay no producer id: grant it Write on its topics, or IdempotentWrite on the cluster";
 
 const NO_ANSWER_YET: &str = "no broker has answered yet";
 
@@ -103,6 +111,7 @@ impl Outlet {
             careful: false,
             batch_size: None,
             denied: HashSet::new(),
+            no_producer_id: None,
         })
     }
 
@@ -265,7 +274,9 @@ impl Outlet {
     /// Something is known to keep records from moving.
     #[must_use]
     pub(super) fn is_blocked(&self) -> bool {
-        self.away.is_some() || self.held.as_ref().is_some_and(|held| held.reason.is_some())
+        self.no_producer_id.is_some()
+            || self.away.is_some()
+            || self.held.as_ref().is_some_and(|held| held.reason.is_some())
     }
 
     /// What keeps records from moving, as far as is known here.
@@ -274,7 +285,8 @@ impl Outlet {
         let held = self.held.as_ref().and_then(|held| held.reason.clone());
         // What librdkafka says of a broker tells more than that none has answered: a refused login, for example.
         let away = self.away.as_ref().map(|away| self.trouble.as_ref().unwrap_or(away));
-        held.or_else(|| away.map(|reason| (On::Kafka, reason.clone())))
+        let no_id = self.no_producer_id.map(|_| (On::Kafka, NO_PRODUCER_ID.to_owned()));
+        held.or_else(|| away.map(|reason| (On::Kafka, reason.clone()))).or(no_id)
     }
 
     fn learn(&mut self, events: &[Event]) {
@@ -282,11 +294,16 @@ impl Outlet {
         for event in events {
             match event {
                 Event::Delivered(_) => {
+                    self.no_producer_id = None;
                     self.away = None;
                     self.trouble = None;
                     heard = true;
                 }
-                Event::Trouble(rdkafka::error::RDKafkaErrorCode::AllBrokersDown, reason) => {
+                // The producer got no id, and will never send anything; librdkafka says so only here.
+                Event::Trouble(RDKafkaErrorCode::ClusterAuthorizationFailed, _) => {
+                    self.no_producer_id = Some(Instant::now());
+                }
+                Event::Trouble(RDKafkaErrorCode::AllBrokersDown, reason) => {
                     let reason = self.trouble.take().unwrap_or_else(|| reason.clone());
                     self.away = Some(reason);
                     self.probe_now();
@@ -313,6 +330,21 @@ impl Outlet {
     fn probe_now(&mut self) {
         if !matches!(self.probe, Wait::Answer(_)) {
             self.probe = Wait::Answer(self.producer.probe());
+        }
+    }
+
+    /// A producer that got no id is of no use: another one tries, while there is nothing to lose. If it hears no refusal
+    /// until the next time, it has one.
+    fn ask_for_an_id(&mut self) {
+        if let Some(refused) = self.no_producer_id
+            && self.unreported() == 0
+            && !self.is_holding()
+        {
+            if refused.elapsed() > PROBE.saturating_add(ASK_AGAIN) {
+                self.no_producer_id = None;
+            } else if let Err(error) = self.replace_producer() {
+                tracing::debug!("{error}");
+            }
         }
     }
 
@@ -362,7 +394,10 @@ impl Outlet {
             None if self.away.is_none() && self.heard.elapsed() < PROBE => {
                 Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard))
             }
-            None => Wait::Answer(self.producer.probe()),
+            None => {
+                self.ask_for_an_id();
+                Wait::Answer(self.producer.probe())
+            }
             Some(TopicState::Unreachable(reason)) => {
                 self.away.get_or_insert(reason);
                 Wait::Until(after(ASK_AGAIN))

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::bindings::rd_kafka_AclOperation_t;
+
 use crate::fixture::Outbox;
 use crate::kafka::{broker, create_topic};
+use crate::kafka_rights::{allow, settings_of};
 use crate::proxy::Closed;
 use crate::servers::superuser_tcp;
 
@@ -101,6 +104,27 @@ async fn a_topic_that_is_missing_is_waited_for_and_nothing_goes_past_it() {
     outbox.all_confirmed().await;
     assert_eq!(outbox.messages("refund").len(), 1);
     assert_eq!(outbox.keys(), ["after", "before"]);
+    relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_producer_that_may_not_write_at_all_is_not_ready_until_it_may() {
+    let outbox = Outbox::create().await;
+    let settings = settings_of("late");
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    let relay = outbox.relay(&settings);
+    let body = relay.ready_says(503, "blocked on kafka").await;
+    assert!(body.contains("no broker") || body.contains("no producer id"), "{body}");
+    relay.ready_says(503, "no producer id: grant it Write").await;
+    outbox.insert("1").await;
+
+    let topic = outbox.topic("order");
+    allow("late", rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE, &topic);
+    allow("late", rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_DESCRIBE, &topic);
+    relay.ready().await;
+    outbox.all_confirmed().await;
+    assert_eq!(outbox.keys(), ["1"]);
     relay.stop().await;
     outbox.database.drop().await;
 }
