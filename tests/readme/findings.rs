@@ -16,6 +16,7 @@ fn made_in(folder: &Path) -> BTreeSet<(String, String)> {
         let text = std::fs::read_to_string(&path).unwrap();
         let (text, _) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
         let text = text.replace("SLOT_IN_USE,", "\"slot_in_use\",");
+        let text = text.replace("TOPIC_MISSING,", "\"topic_missing\",");
         for level in ["stop", "wait", "warn"] {
             for call in [format!("Finding::{level}("), format!(" {level}(")] {
                 for after in text.split(&call).skip(1) {
