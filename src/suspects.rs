@@ -36,6 +36,8 @@ pub struct Guilt {
     pub reason: RejectionReason,
     /// Kafka's own words.
     pub words: String,
+    /// Its dead letter is stored.
+    pub buried: bool,
 }
 
 impl Suspects {
@@ -60,15 +62,18 @@ impl Suspects {
         self.too_large = None;
     }
 
+    /// What was sent for `place` is stored. If its record is at fault, that was the dead letter.
+    pub fn stored(&mut self, place: Place) {
+        self.places.remove(&place);
+        if let Some(guilt) = self.guilty.get_mut(&place) {
+            guilt.buried = true;
+        }
+    }
+
     /// Why the record at `place` need not be sent.
     #[must_use]
     pub fn guilt(&self, place: Place) -> Option<&Guilt> {
         self.guilty.get(&place)
-    }
-
-    /// The record at `place`, or what stands in for it, is stored or given up.
-    pub fn clear(&mut self, place: Place) {
-        self.places.remove(&place);
     }
 
     /// All before `confirmed` is acknowledged: it does not come again, and nothing need be known of it. Only what is known
@@ -121,9 +126,9 @@ mod tests {
         let mut suspects = suspects(&[place(10, 1), place(10, 3)], RejectionReason::Refused);
         assert!(suspects.contains(place(10, 1)) && suspects.contains(place(10, 3)));
         assert!(!suspects.contains(place(10, 2)) && !suspects.contains(place(20, 1)));
-        suspects.clear(place(10, 1));
+        suspects.stored(place(10, 1));
         assert!(!suspects.contains(place(10, 1)) && !suspects.is_empty());
-        suspects.clear(place(10, 3));
+        suspects.stored(place(10, 3));
         assert!(suspects.is_empty());
         assert_eq!(suspects.take_too_large_together(), None);
     }
@@ -131,9 +136,9 @@ mod tests {
     #[test]
     fn a_batch_of_which_every_record_goes_through_alone_was_too_large_itself() {
         let mut suspects = suspects(&[place(10, 1), place(10, 2)], RejectionReason::TooLarge);
-        suspects.clear(place(10, 1));
+        suspects.stored(place(10, 1));
         assert_eq!(suspects.take_too_large_together(), None);
-        suspects.clear(place(10, 2));
+        suspects.stored(place(10, 2));
         assert_eq!(suspects.take_too_large_together(), Some(200));
         assert_eq!(suspects.take_too_large_together(), None);
     }
@@ -141,15 +146,16 @@ mod tests {
     #[test]
     fn a_batch_with_a_record_at_fault_was_not() {
         let mut suspects = suspects(&[place(10, 1), place(10, 2)], RejectionReason::TooLarge);
-        suspects.clear(place(10, 1));
-        let guilt = Guilt { reason: RejectionReason::TooLarge, words: "too large".to_owned() };
+        suspects.stored(place(10, 1));
+        let guilt = Guilt { reason: RejectionReason::TooLarge, words: "too large".to_owned(), buried: false };
         suspects.convict(place(10, 2), guilt.clone());
         // What stands in for it is sent alone as well.
         assert!(suspects.contains(place(10, 2)));
-        suspects.clear(place(10, 2));
+        suspects.stored(place(10, 2));
         assert!(suspects.is_empty());
         assert_eq!(suspects.take_too_large_together(), None);
-        // If its transaction comes again, it is known.
+        // If its transaction comes again, it is known, and so is its dead letter.
+        let guilt = Guilt { buried: true, ..guilt };
         assert_eq!((suspects.guilt(place(10, 1)), suspects.guilt(place(10, 2))), (None, Some(&guilt)));
         suspects.forget_before(Ack::new(Lsn::new(10)).position());
         assert_eq!(suspects.guilt(place(10, 2)), Some(&guilt));

@@ -34,7 +34,7 @@ pub struct Outlet {
     probe: Wait,
     /// Who may be the one that Kafka refuses.
     pub(super) suspects: Suspects,
-    /// The producer makes a batch of each record, because there are suspects.
+    /// The producer waits for no batch to fill, because there are suspects.
     careful: bool,
     /// Bytes of a batch at most, if larger ones were refused as a whole; `None`: as configured.
     batch_size: Option<usize>,
@@ -127,21 +127,24 @@ impl Outlet {
     }
 
     /// The same when nothing is in flight and Kafka has just answered. As long as there are suspects, the new producer
-    /// makes a batch of each record.
+    /// waits for no batch to fill.
     ///
     /// # Errors
     /// If the producer cannot be made.
     pub(super) fn replace_producer(&mut self) -> Result<(), kafka::Error> {
         let suspects = self.suspects.len();
         if suspects > 0 && !self.careful {
-            tracing::info!("looking for the record that Kafka refuses: {suspects} are sent one at a time");
+            tracing::info!(
+                suspects,
+                "looking for the record that Kafka refuses: suspects are sent one at a time"
+            );
         }
         self.careful = suspects > 0;
         let size = self.batch_size.map(|bytes| bytes.to_string());
         let size = size.iter().map(|bytes| ("batch.size", bytes.as_str()));
-        let alone = [("batch.num.messages", "1"), ("linger.ms", "0")];
-        let alone = alone.into_iter().filter(|_| self.careful);
-        self.producer = Producer::new(self.properties.iter().chain(size).chain(alone))?;
+        // A suspect is alone in its batch because nothing else is in flight: it need not wait for company.
+        let at_once = self.careful.then_some(("linger.ms", "0"));
+        self.producer = Producer::new(self.properties.iter().chain(size).chain(at_once))?;
         self.probe = Wait::Answer(self.producer.probe());
         self.topics.clear();
         self.held = None;
@@ -150,14 +153,14 @@ impl Outlet {
         Ok(())
     }
 
-    /// Nobody is suspected any more, but the producer still makes a batch of each record: nothing is read until all that
-    /// is in flight is reported, and [`Outlet::recover`] replaces it.
+    /// Nobody is suspected any more, but the producer is still the one for suspects: nothing is read until all that is in
+    /// flight is reported, and [`Outlet::recover`] replaces it.
     #[must_use]
     pub(super) fn is_recovering(&self) -> bool {
         self.careful && self.suspects.is_empty()
     }
 
-    /// Goes back to batches, if it is time. Ones that were refused although Kafka took each of their records are made
+    /// Goes back to the configured producer, if it is time. Ones that were refused although Kafka took each of their records are made
     /// smaller from now on.
     ///
     /// # Errors

@@ -35,12 +35,17 @@ pub(super) struct Failure {
 const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 impl Session<'_> {
-    /// Hands `record` on; a suspect, when it is alone. One that Kafka has refused already is rejected again.
+    /// Hands `record` on; a suspect, when it is alone. One that Kafka has refused already is rejected again, unless its dead
+    /// letter is stored: then there is nothing left to send.
     pub(super) fn produce(&mut self, record: Record) -> Result<(), Error> {
         let suspects = &self.outlet.suspects;
         let place = self.relay.sent(record.token).map(|sent| sent.place);
         let guilt = place.and_then(|place| suspects.guilt(place)).filter(|_| !record.is_dead_letter());
-        if let Some(Guilt { reason, words }) = guilt.cloned() {
+        if let Some(Guilt { reason, words, buried }) = guilt.cloned() {
+            if buried {
+                self.relay.confirmed(record.token);
+                return Ok(());
+            }
             return self.refused_alone(record, reason, &words);
         }
         if place.is_some_and(|place| suspects.contains(place)) {
@@ -115,8 +120,8 @@ impl Session<'_> {
         self.metrics.commit_to_delivery.observe(age(sent.committed, now));
         if self.trial.as_ref().is_some_and(|trial| trial.record.token == token) {
             self.trial = None;
-            self.outlet.suspects.clear(sent.place);
         }
+        self.outlet.suspects.stored(sent.place);
     }
 
     fn undelivered(&mut self, undelivered: Undelivered) {
@@ -186,7 +191,7 @@ impl Session<'_> {
         };
         let words = undelivered.words();
         if let Some(sent) = self.relay.sent(record.token).filter(|_| !record.is_dead_letter()) {
-            self.outlet.suspects.convict(sent.place, Guilt { reason, words: words.clone() });
+            self.outlet.suspects.convict(sent.place, Guilt { reason, words: words.clone(), buried: false });
         }
         self.refused_alone(record, reason, &words)
     }
