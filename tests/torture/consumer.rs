@@ -58,6 +58,21 @@ pub(crate) async fn make_topics(broker: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the broker answers, after it was started again.
+pub(crate) fn await_broker(broker: &str) -> Result<()> {
+    let asked = Instant::now();
+    loop {
+        // Anew each time: a client that found nobody waits longer and longer.
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", broker).set("log_level", "0").create()?;
+        match client.fetch_metadata(None, Duration::from_millis(300)) {
+            Ok(_) => return Ok(()),
+            Err(error) if asked.elapsed() > 60 * ANSWER => return Err(error).context("Kafka is not up"),
+            Err(_) => {}
+        }
+    }
+}
+
 impl Consumer {
     /// Starts to read. What writers have committed comes by `told`.
     pub(crate) fn start(
@@ -227,11 +242,11 @@ struct Slot {
 impl Slot {
     /// What it has confirmed; `None` while PostgreSQL is away.
     async fn confirmed(&mut self) -> Option<u64> {
-        let confirmed = tokio::time::timeout(ANSWER, self.ask()).await.context("no answer").flatten();
-        if confirmed.is_err() {
+        let confirmed = tokio::time::timeout(ANSWER, self.ask()).await.ok().and_then(Result::ok);
+        if confirmed.is_none() {
             self.client = None;
         }
-        confirmed.ok()
+        confirmed
     }
 
     async fn ask(&mut self) -> Result<u64> {

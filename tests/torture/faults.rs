@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tokio_postgres::Client;
 
+use crate::consumer::await_broker;
 use crate::dice::Dice;
 use crate::proxy::{Learns, Proxy, Way};
 use crate::relays::{Relay, Relays};
@@ -113,6 +114,8 @@ impl World {
                 self.servers.kafka.end("KILL").await?;
                 self.last(step).await?;
                 self.servers.kafka.start_again()?;
+                // How long the broker takes to recover is its own affair.
+                tokio::task::block_in_place(|| await_broker(&self.servers.kafka_address))?;
             }
         }
         Ok(Instant::now())

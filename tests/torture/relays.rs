@@ -63,16 +63,14 @@ impl Relays {
         command.args(["--set", &format!("postgres.url=postgres://outbox_relay@{}/postgres", self.postgres)]);
         command.args(["--set", &format!("kafka.bootstrap.servers={}", self.kafka)]);
         command.args(["--set", "delivery.drain_timeout=3s"]);
-        if self.dice.once_in(2) {
+        // One of them at a time: together they would be slower than the writers.
+        match self.dice.between(0, 4) {
             // The queue is full in every larger transaction.
-            command.args(["--set", "kafka.queue.buffering.max.messages=20"]);
-        }
-        if self.dice.once_in(3) {
-            command.args(["--set", "delivery.max_in_flight=64KiB"]);
-        }
-        if self.dice.once_in(4) {
-            command.args(["--set", "kafka.linger.ms=50"]);
-        }
+            0 | 1 => command.args(["--set", "kafka.queue.buffering.max.messages=100"]),
+            2 => command.args(["--set", "delivery.max_in_flight=64KiB"]),
+            3 => command.args(["--set", "kafka.linger.ms=50"]),
+            _ => &mut command,
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
         let pid = child.id().context("the relay has no process id")?;

@@ -265,8 +265,8 @@ impl Probes {
         Self { info, ids, start, told, last: 0 }
     }
 
-    /// Commits one, as soon as PostgreSQL lets us; its number.
-    pub(crate) async fn commit(&mut self) -> Result<u32> {
+    /// Commits one, as soon as PostgreSQL lets us; its number, and a position behind it.
+    pub(crate) async fn commit(&mut self) -> Result<(u32, u64)> {
         let mut client = patient_client(&self.info).await?;
         let number = self.last + 1;
         let event = Event {
@@ -288,9 +288,15 @@ impl Probes {
             if committed {
                 self.last = number;
                 self.told.send(event.committed(self.start.elapsed()))?;
-                return Ok(number);
+                return Ok((number, end(&client).await?));
             }
             client = patient_client(&self.info).await?;
         }
     }
+}
+
+/// The end of the write-ahead log, as a number.
+pub(crate) async fn end(client: &Client) -> Result<u64> {
+    let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8";
+    Ok(client.query_one(sql, &[]).await?.get::<_, i64>(0).try_into()?)
 }
