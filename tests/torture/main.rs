@@ -195,10 +195,10 @@ async fn go_wrong(
             tokio::time::sleep(SLACK + CALM).await;
         }
         let from = start.elapsed();
-        log.say(from, format!("{step:?}"))?;
+        log.say(from, step.to_string())?;
         let name = step.fault.as_str();
         let ended = world.inflict(step).await.with_context(|| name.to_owned())?;
-        log.say(start.elapsed(), format!("  over: {name}"))?;
+        log.say(start.elapsed(), "  over".to_owned())?;
         open.push(Interruption { fault: step.fault, from, recovery: None, to: Duration::MAX });
         if step.in_haste {
             continue;

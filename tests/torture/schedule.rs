@@ -3,6 +3,7 @@
 //! Faults are drawn like cards: each kind comes once before any comes again, and between two of them the relay is killed
 //! a few times.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::dice::Dice;
@@ -134,6 +135,28 @@ pub(crate) struct Step {
     pub(crate) in_haste: bool,
     /// A time without faults comes first, in which no event may come twice.
     pub(crate) after_calm: bool,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.fault.as_str())?;
+        match self.moment {
+            _ if self.fault != Fault::RelayKilled => {}
+            Moment::After(pause) => write!(f, ", after {pause:?}")?,
+            Moment::InFlight => f.write_str(", when it says that events are in flight")?,
+            Moment::Unanswered => f.write_str(", when Kafka's answers have been held back")?,
+        }
+        if !self.lasts.is_zero() {
+            write!(f, ", for {:?}", self.lasts)?;
+        }
+        if self.with_kill {
+            f.write_str("; in the middle of it SIGKILL of the relay")?;
+        }
+        if self.in_haste {
+            f.write_str("; the next does not wait")?;
+        }
+        Ok(())
+    }
 }
 
 /// The faults to come.
