@@ -123,6 +123,8 @@ pub(crate) struct Violation {
 /// What all of it came to.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
+    /// Committed events.
+    pub(crate) committed: usize,
     /// Committed events that are in Kafka.
     pub(crate) delivered: usize,
     /// When each record that had come before came again.
@@ -249,7 +251,7 @@ impl Oracle {
             }
         }
         let duplicates = self.duplicates.iter().map(|(_, at)| *at).collect();
-        Verdict { delivered, duplicates, violations: self.violations }
+        Verdict { committed: self.committed.len(), delivered, duplicates, violations: self.violations }
     }
 
     /// Checks the position of a first occurrence.

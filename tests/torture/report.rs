@@ -109,17 +109,20 @@ impl Report<'_> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.title)?;
-        writeln!(f, "{:<56}{:>5}  {:>21}  {:>10}", "", "", "back after", "came twice")?;
-        writeln!(f, "{:<56}{:>5}  {:>10} {:>10}  {:>10}", "fault", "count", "median", "worst", "each")?;
+        writeln!(f, "{:<54}{:>5}  {:>18}  {:>10}", "", "", "back after", "came again")?;
+        writeln!(f, "{:<54}{:>5}  {:>9}{:>9}  {:>10}", "fault", "count", "median", "worst", "each")?;
         let duplicates = self.duplicates();
-        for fault in Fault::ALL {
-            let of: Vec<_> = self.interruptions.iter().filter(|one| one.fault == fault).collect();
+        for kind in Fault::ALL {
+            let of: Vec<_> = self.interruptions.iter().filter(|one| one.fault == kind).collect();
             if of.is_empty() {
                 continue;
             }
-            let times = of.iter().filter_map(|interruption| interruption.recovery).collect();
-            let twice = duplicates.get(&fault).copied().unwrap_or(0) / of.len();
-            writeln!(f, "{:<56}{:>5}  {}  {twice:>10}", fault.as_str(), of.len(), median_and_worst(times))?;
+            let times: Vec<_> = of.iter().filter_map(|interruption| interruption.recovery).collect();
+            let (median, worst) = median_and_worst(&times);
+            let (median, worst) = (seconds(median), seconds(worst));
+            let (fault, count) = (kind.as_str(), of.len());
+            let each = duplicates.get(&kind).copied().unwrap_or(0) / count;
+            writeln!(f, "{fault:<54}{count:>5}  {median:>9}{worst:>9}  {each:>10}")?;
         }
         writeln!(f)?;
         for line in &self.totals {
@@ -131,12 +134,13 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// Both in two columns of ten.
-pub(crate) fn median_and_worst(mut times: Vec<Duration>) -> String {
+/// `None` of nothing.
+pub(crate) fn median_and_worst(times: &[Duration]) -> (Option<Duration>, Option<Duration>) {
+    let mut times = times.to_vec();
     times.sort();
-    let column = |time: Option<&Duration>| match time {
-        Some(time) => format!("{:>8.2} s", time.as_secs_f64()),
-        None => format!("{:>10}", "-"),
-    };
-    format!("{} {}", column(times.get(times.len() / 2)), column(times.last()))
+    (times.get(times.len() / 2).copied(), times.last().copied())
+}
+
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()))
 }
