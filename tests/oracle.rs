@@ -208,15 +208,17 @@ fn a_seed_gives_the_same_transactions_and_their_order_is_known() {
 #[test]
 fn a_seed_gives_the_same_faults_and_every_fault_comes() {
     let texts = |seed| {
-        let mut schedule = Schedule::new(Dice::new(seed, 0));
+        let mut schedule = Schedule::new(Dice::new(seed, 0), "");
         (0..300).map(|_| format!("{:?}", schedule.step())).collect::<Vec<_>>()
     };
     assert!(texts(1) == texts(1) && texts(1) != texts(2));
-    let mut schedule = Schedule::new(Dice::new(7, 0));
+    let mut schedule = Schedule::new(Dice::new(7, 0), "");
     let faults: Vec<Fault> = (0..200).map(|_| schedule.step().fault).collect();
     assert_eq!(faults.iter().collect::<HashSet<_>>().len(), Fault::ALL.len());
     let names: HashSet<_> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
     assert_eq!(names.len(), Fault::ALL.len());
     let kills = faults.iter().filter(|fault| **fault == Fault::RelayKilled).count();
     assert!(kills > 100, "{kills}");
+    let mut some = Schedule::new(Dice::new(7, 0), "Kafka: SIGKILL");
+    assert!((0..9).all(|_| some.step().fault == Fault::BrokerKilled));
 }

@@ -33,7 +33,7 @@ use oracle::{Kind, Verdict};
 use proxy::Proxy;
 use relays::Relays;
 use report::{Interruption, Log, Report, median_and_worst};
-use schedule::Schedule;
+use schedule::{Fault, Schedule};
 use servers::{Servers, client, patient_client};
 use writers::{Probes, Writers};
 
@@ -42,6 +42,7 @@ struct Options {
     length: Duration,
     seed: u64,
     postgres: String,
+    only: String,
     program: PathBuf,
 }
 
@@ -192,7 +193,7 @@ async fn go_wrong(
     interruptions: &mut Vec<Interruption>,
     start: Instant,
 ) -> Result<()> {
-    let mut schedule = Schedule::new(Dice::new(options.seed, 3));
+    let mut schedule = Schedule::new(Dice::new(options.seed, 3), &options.only);
     tokio::time::sleep(CALM).await;
     // Faults that nobody waited for are over when the next one is.
     let mut open = Vec::new();
@@ -284,6 +285,7 @@ fn options() -> Result<Options> {
         length: Duration::from_secs(60),
         seed: std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 100_000,
         postgres: "17".to_owned(),
+        only: String::new(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
     };
     let mut arguments = std::env::args().skip(1);
@@ -293,6 +295,17 @@ fn options() -> Result<Options> {
             "--seconds" => options.length = Duration::from_secs(value()?.parse().context("--seconds")?),
             "--seed" => options.seed = value()?.parse().context("--seed")?,
             "--postgres" => options.postgres = value()?,
+            "--only" => {
+                options.only = value()?;
+                if !Fault::ALL.iter().any(|fault| fault.as_str().contains(&options.only)) {
+                    let names: Vec<_> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
+                    bail!(
+                        "--only {}: no fault has that in its name\n\nhint: {}",
+                        options.only,
+                        names.join("\n      ")
+                    );
+                }
+            }
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }

@@ -162,13 +162,14 @@ impl fmt::Display for Step {
 /// The faults to come.
 pub(crate) struct Schedule {
     dice: Dice,
+    only: String,
     cards: Vec<Fault>,
 }
 
 impl Schedule {
-    /// Never ends.
-    pub(crate) fn new(dice: Dice) -> Self {
-        Self { dice, cards: Vec::new() }
+    /// Never ends. Only faults whose name contains `only`; with "", all.
+    pub(crate) fn new(dice: Dice, only: &str) -> Self {
+        Self { dice, only: only.to_owned(), cards: Vec::new() }
     }
 
     /// The next fault.
@@ -204,5 +205,6 @@ impl Schedule {
                 self.cards.push(Fault::RelayKilled);
             }
         }
+        self.cards.retain(|fault| fault.as_str().contains(&self.only));
     }
 }
