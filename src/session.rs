@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
                 if keepalive.reply_requested {
                     self.feedback.request();
                 }
-                if self.server_stop.keepalive(keepalive, self.relay.position(), Instant::now()) {
+                if self.server_stop.keepalive(keepalive, self.relay.position()) {
                     return Err(Error::ServerStopping(
                         "it asks again and again for what Kafka has not confirmed",
                     ));
