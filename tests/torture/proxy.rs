@@ -104,13 +104,15 @@ impl Road {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let learns = tokio::select! {
+            // First: nothing gets through once there was a cut.
+            biased;
+            Ok(()) = cut.changed() => *cut.borrow(),
             () = async {
                 tokio::join!(
                     self.carry(&mut from_client, &mut to_server, false),
                     self.carry(&mut from_server, &mut to_client, true),
                 );
             } => return,
-            Ok(()) = cut.changed() => *cut.borrow(),
         };
         drop((from_client, to_client));
         if learns == Learns::ClientOnly {
@@ -121,6 +123,8 @@ impl Road {
     async fn carry(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, answers: bool) {
         let mut way = self.way.subscribe();
         let mut buffer = vec![0; 16 * 1024];
+        // What comes after a gap means something else: a connection that lost an answer loses all further ones.
+        let mut gap = false;
         loop {
             let room = if *way.borrow() == Way::Slow { 1024 } else { buffer.len() };
             let read = match from.read(buffer.get_mut(..room).unwrap_or_default()).await {
@@ -132,7 +136,8 @@ impl Road {
             if now == Way::Slow {
                 tokio::time::sleep(Duration::from_millis(16)).await;
             }
-            if now == Way::Deaf && answers {
+            gap |= now == Way::Deaf && answers;
+            if gap {
                 continue;
             }
             let through = if answers { self.through(read) } else { read };
