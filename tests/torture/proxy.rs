@@ -145,6 +145,7 @@ impl Road {
                 break;
             }
             if through < read {
+                gap = true;
                 self.cut.send_replace(Learns::Both);
             }
         }
