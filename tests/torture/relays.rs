@@ -1,0 +1,154 @@
+//! The relay's processes: the real program, as a service manager would run it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::dice::Dice;
+use crate::servers::signal;
+
+/// How relays are started.
+pub(crate) struct Relays {
+    program: PathBuf,
+    postgres: String,
+    kafka: String,
+    log: PathBuf,
+    dice: Dice,
+    started: u32,
+}
+
+/// One of them, running. Killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    pid: u32,
+    port: u16,
+    log: PathBuf,
+    number: u32,
+}
+
+/// `delivery.drain_timeout`, the goodbye to PostgreSQL, and a machine that is busy.
+const STOP: Duration = Duration::from_secs(3 + 2 + 5);
+
+/// More than any state of a relay that is waited for takes to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Relays {
+    /// `postgres` and `kafka` are the proxies' addresses; the logs of all relays go to the file `log`.
+    pub(crate) fn new(
+        program: PathBuf,
+        postgres: String,
+        kafka: String,
+        log: &Path,
+        dice: Dice,
+    ) -> Result<Self> {
+        File::create(log)?;
+        Ok(Self { program, postgres, kafka, log: log.to_owned(), dice, started: 0 })
+    }
+
+    /// Starts one, with limits that are now generous and now narrow.
+    pub(crate) fn start(&mut self) -> Result<Relay> {
+        self.started += 1;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut log = OpenOptions::new().append(true).open(&self.log)?;
+        writeln!(log, "\nrelay {} starts", self.started)?;
+        let mut command = Command::new(&self.program);
+        command.arg("run").args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
+        command.args(["--set", &format!("postgres.url=postgres://outbox_relay@{}/postgres", self.postgres)]);
+        command.args(["--set", &format!("kafka.bootstrap.servers={}", self.kafka)]);
+        command.args(["--set", "delivery.drain_timeout=3s"]);
+        // One of them at a time: together they would be slower than the writers.
+        match self.dice.between(0, 4) {
+            // The queue is full in every larger transaction.
+            0 | 1 => command.args(["--set", "kafka.queue.buffering.max.messages=100"]),
+            2 => command.args(["--set", "delivery.max_in_flight=64KiB"]),
+            3 => command.args(["--set", "kafka.linger.ms=50"]),
+            _ => &mut command,
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
+        let pid = child.id().context("the relay has no process id")?;
+        Ok(Relay { child, pid, port, log: self.log.clone(), number: self.started })
+    }
+}
+
+impl Relay {
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        signal(self.pid, name)
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.still_runs()?;
+        Ok(self.child.kill().await?)
+    }
+
+    /// SIGTERM. It must end in time, and well.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.still_runs()?;
+        self.signal("TERM")?;
+        match tokio::time::timeout(STOP, self.child.wait()).await {
+            Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
+            Ok(status) => {
+                bail!("relay {} ended badly on SIGTERM: {status:?}\n{}", self.number, self.log_end())
+            }
+            Err(_) => {
+                bail!("relay {} does not end on SIGTERM within {STOP:?}\n{}", self.number, self.log_end())
+            }
+        }
+    }
+
+    /// A relay never ends by itself here: nothing is wrong that does not pass.
+    pub(crate) fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("relay {} ended by itself: {status}\n{}", self.number, self.log_end()),
+        }
+    }
+
+    /// Waits until `/ready` says `state`.
+    pub(crate) async fn is(&mut self, state: &str) -> Result<()> {
+        let start = Instant::now();
+        while self.page("/ready").await.is_none_or(|page| page.trim() != state) {
+            self.still_runs()?;
+            if start.elapsed() > PATIENCE {
+                bail!("relay {} never said \"{state}\"\n{}", self.number, self.log_end());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Records in flight, as it shows them; 0 while it does not answer.
+    pub(crate) async fn in_flight(&self) -> u64 {
+        let page = self.page("/metrics").await.unwrap_or_default();
+        let value = page.lines().find_map(|line| line.strip_prefix("outbox_relay_in_flight_records "));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// The body of a page.
+    async fn page(&self, path: &str) -> Option<String> {
+        let ask = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        };
+        tokio::time::timeout(Duration::from_secs(1), ask).await.ok()?
+    }
+
+    fn log_end(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default();
+        format!("the end of {}:\n{}", self.log.display(), end.join("\n"))
+    }
+}
