@@ -290,10 +290,11 @@ async fn a_rejected_event_keeps_the_slot_fresh_in_the_metrics_and_counts_its_ses
     assert_eq!(relay.metric("outbox_relay_slot_safe_wal_bytes").await, None);
 
     standby.kill().await;
+    // Its control connection as well, by which it notices: of the stream it reads nothing more.
     outbox
         .sql(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
-             WHERE database = current_database() AND active",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND usename = 'outbox_relay'",
         )
         .await;
     relay.metric_becomes("outbox_relay_sessions_total{end=\"rejected\"}", 1.0).await;
