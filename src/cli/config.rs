@@ -17,7 +17,7 @@ use crate::config::{Kind, Origin, Setting, Shown};
 /// If `out` takes no more.
 pub fn print(settings: &[Setting], output: &Output, out: &mut impl Write) -> io::Result<u8> {
     let page = if output.json { json(settings) } else { text(settings) };
-    super::print(out, &page).map(|()| 0)
+    super::print(out, &page).map(|_| 0)
 }
 
 /// A longer path or value moves what follows it out of its column.

@@ -141,11 +141,12 @@ impl Cli {
     }
 }
 
-/// Writes a result. A reader that has seen enough, such as `head`, is a normal end.
-fn print(out: &mut dyn Write, text: &str) -> io::Result<()> {
+/// Writes a result, at once. A reader that has seen enough, such as `head`, is a normal end: false, nobody reads any more.
+fn print(out: &mut dyn Write, text: &str) -> io::Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -41,7 +41,7 @@ pub fn run(
     let url = config.url.as_ref();
     if options.print {
         return match setup::role(url, &variable) {
-            Ok(role) => print(out, &setup::whole(&objects(&config, role))).map(|()| 0),
+            Ok(role) => print(out, &setup::whole(&objects(&config, role))).map(|_| 0),
             Err(problem) => refused(err, &problem),
         };
     }

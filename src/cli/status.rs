@@ -4,13 +4,12 @@
 
 mod standing;
 
-use std::io::{ErrorKind, Write};
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use super::Status as Arguments;
+use super::{Status as Arguments, print};
 use crate::config::Config;
 use crate::http::{fetch, reachable};
 use crate::postgres::conninfo::ConnInfo;
@@ -42,7 +41,7 @@ pub async fn run(
     if !arguments.watch {
         let standing = looker.look().await;
         let text = if arguments.output.json { format!("{:#}\n", standing.json()) } else { standing.text() };
-        print(&text)?;
+        print(&mut std::io::stdout(), &text)?;
         return Ok(standing.problems().is_empty());
     }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -68,7 +67,7 @@ pub async fn run(
             }
             (false, false) => standing.line(),
         };
-        if !print(&text)? {
+        if !print(&mut std::io::stdout(), &text)? {
             return Ok(true);
         }
     }
@@ -92,16 +91,6 @@ fn redraw(text: &str, first: bool, size: Option<(usize, usize)>) -> String {
     }
     screen.push_str("\x1b[J");
     screen
-}
-
-/// Writes to stdout, at once. False if nobody reads it any more.
-fn print(text: &str) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Looks at both sides, again and again on one connection.
