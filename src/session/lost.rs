@@ -22,7 +22,8 @@ impl Session<'_> {
     /// # Errors
     /// [`Error::Lost`] if the server has given the stream up, or cannot be heard.
     pub(super) fn streams(&self, slot: Option<&Slot>, now: Instant) -> Result<(), Error> {
-        match self.walsender.zip(slot).and_then(|(ours, slot)| lost(ours, slot, self.silence.unanswered(now))) {
+        match self.walsender.zip(slot).and_then(|(ours, slot)| lost(ours, slot, self.silence.unanswered(now)))
+        {
             Some(why) => Err(Error::Lost(why)),
             None => Ok(()),
         }

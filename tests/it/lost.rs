@@ -21,7 +21,11 @@ async fn a_stream_that_is_swallowed_on_the_way_is_made_anew_before_postgres_give
     outbox.insert("2").await;
     relay.log_says("trying again: the replication connection is lost: PostgreSQL's walsender (pid ").await;
     assert!(frozen.elapsed() < WAL_SENDER_TIMEOUT, "{:?}", frozen.elapsed());
-    assert!(relay.log().contains(") waits for the relay, but nothing has come from it for "), "{}", relay.log());
+    assert!(
+        relay.log().contains(") waits for the relay, but nothing has come from it for "),
+        "{}",
+        relay.log()
+    );
     proxy.thaw();
     relay.ready().await;
     outbox.all_confirmed().await;
@@ -71,10 +75,16 @@ async fn a_slot_that_our_own_frozen_walsender_holds_is_waited_for() {
     let (relay, _proxy) = behind_proxy(&outbox);
     relay.ready().await;
     let slot = outbox.slot();
-    let pid = outbox.text(&format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'")).await;
+    let pid =
+        outbox.text(&format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'")).await;
     let signal = |signal: &str| std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
     assert!(signal("-STOP").success());
-    relay.ready_says(503, &format!("PostgreSQL holds the slot for the last connection of this relay (pid {pid})")).await;
+    relay
+        .ready_says(
+            503,
+            &format!("PostgreSQL holds the slot for the last connection of this relay (pid {pid})"),
+        )
+        .await;
     outbox.insert("1").await;
     assert!(signal("-CONT").success());
     relay.ready().await;

@@ -15,6 +15,7 @@ mod proxy;
 mod relays;
 mod report;
 mod schedule;
+mod server;
 mod servers;
 mod writers;
 
@@ -34,7 +35,8 @@ use proxy::Proxy;
 use relays::Relays;
 use report::{Interruption, Log, Report, median_and_worst};
 use schedule::{Fault, Schedule};
-use servers::{Servers, client, patient_client};
+use server::{client, patient_client};
+use servers::Servers;
 use writers::{Probes, Writers};
 
 /// What `scripts/torture` passes on.
@@ -150,7 +152,9 @@ async fn torture(options: &Options) -> Result<bool> {
             Ok(false)
         }
         Ok(Probe::Lost) if violations.is_empty() => {
-            println!("\nfailed: an event was acknowledged and not read, but nothing is lost: this test is wrong");
+            println!(
+                "\nfailed: an event was acknowledged and not read, but nothing is lost: this test is wrong"
+            );
             Ok(false)
         }
         Ok(_) => Ok(violations.is_empty()),
