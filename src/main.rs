@@ -137,10 +137,13 @@ async fn signals(stop: watch::Sender<bool>, manager: &ServiceManager) -> std::io
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    tracing::info!("{}: stopping", next().await);
+    // Not inside the macros: what a log level leaves out is not evaluated.
+    let first = next().await;
+    tracing::info!("{first}: stopping");
     manager.stopping();
     stop.send_replace(true);
-    tracing::warn!("{}: ending at once; what is not confirmed is sent again by the next start", next().await);
+    let second = next().await;
+    tracing::warn!("{second}: ending at once; what is not confirmed is sent again by the next start");
     Ok(())
 }
 

@@ -256,3 +256,17 @@ async fn the_pages_say_what_they_are_and_the_metrics_add_up() {
     relay.stop().await;
     outbox.database.drop().await;
 }
+
+#[tokio::test]
+async fn a_relay_that_logs_little_goes_on_until_it_is_told_to_stop() {
+    let outbox = Outbox::create().await;
+    for level in ["warn", "error"] {
+        let relay = outbox.relay(&[&format!("log.level={level}")]);
+        relay.ready().await;
+        outbox.insert(level).await;
+        outbox.all_confirmed().await;
+        assert_eq!(relay.stop().await, "");
+    }
+    assert_eq!(outbox.keys(), ["error", "warn"]);
+    outbox.database.drop().await;
+}
