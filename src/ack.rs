@@ -16,7 +16,21 @@ use crate::lsn::Lsn;
 use crate::wal::PgTimestamp;
 
 /// A position up to which Kafka has everything: the only kind of position that goes into a status update. It can be made
-/// in this file alone.
+/// in this file alone, of what the stream tells ([`Ack`]): a position that was only received (trap 4.3 of docs/traps.md), or
+/// that an SQL function has given (trap 4.13), cannot become one.
+///
+/// ```
+/// # use outbox_relay::{ack::{Ack, ConfirmedLsn}, lsn::Lsn};
+/// let confirmed: ConfirmedLsn = Ack::new(Lsn::new(7)).position();
+/// ```
+/// ```compile_fail,E0423
+/// # use outbox_relay::{ack::{Ack, ConfirmedLsn}, lsn::Lsn};
+/// let confirmed: ConfirmedLsn = ConfirmedLsn(Lsn::new(7));
+/// ```
+/// ```compile_fail,E0277
+/// # use outbox_relay::{ack::{Ack, ConfirmedLsn}, lsn::Lsn};
+/// let confirmed: ConfirmedLsn = Lsn::new(7).into();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfirmedLsn(Lsn);
 
@@ -219,6 +233,7 @@ mod tests {
         assert_eq!(position(&ack), 25);
     }
 
+    /// Trap 4.12 of docs/traps.md.
     #[test]
     fn early_keepalives_do_not_take_the_position_below_the_slots() {
         let mut ack = Ack::new(Lsn::new(100));

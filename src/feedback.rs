@@ -108,6 +108,7 @@ mod tests {
         assert_eq!(feedback.due(at(1)), start + ON_CHANGE);
     }
 
+    /// Trap 4.14 of docs/traps.md: without a time-out the server never asks.
     #[test]
     fn the_interval_stays_within_the_servers_patience() {
         let start = Instant::now();

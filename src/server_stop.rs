@@ -43,6 +43,7 @@ mod tests {
         Keepalive { wal_end: Lsn::new(wal_end), sent: PgTimestamp::from_micros(sent), reply_requested: true }
     }
 
+    /// Trap 4.24 of docs/traps.md.
     #[test]
     fn a_burst_of_requests_that_cannot_be_satisfied_is_a_shutdown() {
         let position = Ack::new(Lsn::new(10)).position();

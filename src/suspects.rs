@@ -79,12 +79,9 @@ impl Suspects {
     /// All before `confirmed` is acknowledged: it does not come again, and nothing need be known of it. Only what is known
     /// is dropped here, no data.
     pub fn forget_before(&mut self, confirmed: ConfirmedLsn) {
-        if self.places.first().is_some_and(|place| place.commit_lsn < confirmed.lsn()) {
-            self.places.retain(|place| place.commit_lsn >= confirmed.lsn());
-        }
-        if self.guilty.keys().next().is_some_and(|place| place.commit_lsn < confirmed.lsn()) {
-            self.guilty.retain(|place, _| place.commit_lsn >= confirmed.lsn());
-        }
+        let first = Place { commit_lsn: confirmed.lsn(), row: 0 };
+        self.places = self.places.split_off(&first);
+        self.guilty = self.guilty.split_off(&first);
     }
 
     /// How many there are.
@@ -125,9 +122,11 @@ mod tests {
     fn all_records_of_a_batch_are_suspects_until_each_is_cleared() {
         let mut suspects = suspects(&[place(10, 1), place(10, 3)], RejectionReason::Refused);
         assert!(suspects.contains(place(10, 1)) && suspects.contains(place(10, 3)));
+        assert_eq!(suspects.len(), 2);
         assert!(!suspects.contains(place(10, 2)) && !suspects.contains(place(20, 1)));
         suspects.stored(place(10, 1));
         assert!(!suspects.contains(place(10, 1)) && !suspects.is_empty());
+        assert_eq!(suspects.len(), 1);
         suspects.stored(place(10, 3));
         assert!(suspects.is_empty());
         assert_eq!(suspects.take_too_large_together(), None);

@@ -18,6 +18,8 @@ mod messages;
 mod relay;
 #[path = "properties/script.rs"]
 mod script;
+#[path = "properties/sequence.rs"]
+mod sequence;
 #[path = "properties/session.rs"]
 mod session;
 mod wire;

@@ -1,5 +1,5 @@
 //! What README.md says of the program's public names is what the code says. Each file of `tests/readme/` compares one
-//! section, in both directions, and says what to paste.
+//! section, in both directions, and says what to paste. Beside it docs/traps.md is compared with the tests it names.
 #![cfg(test)]
 
 #[path = "readme/configuration.rs"]
@@ -8,6 +8,8 @@ mod configuration;
 mod findings;
 #[path = "readme/operation.rs"]
 mod operation;
+#[path = "readme/traps.rs"]
+mod traps;
 
 const README: &str = include_str!("../README.md");
 

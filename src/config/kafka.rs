@@ -181,6 +181,7 @@ mod tests {
         }
     }
 
+    /// Trap 4.18 of docs/traps.md: what is only accepted can still be lost.
     #[test]
     fn every_fixed_property_refuses_another_value_and_takes_its_own_by_every_name() {
         for fixed in FIXED {

@@ -229,4 +229,17 @@ mod tests {
              '\"a\",\"Ö \"\"b\"\"\",\"it''s, \\\"')"
         );
     }
+    /// Trap 4.11 of docs/traps.md. A position of ours could only be too high, or be passed over.
+    #[test]
+    fn the_slot_says_where_streaming_starts() {
+        let command = start_command("s", &["p"]);
+        assert!(command.contains(" LOGICAL 0/0 ("), "{command}");
+    }
+
+    /// Trap 4.19 of docs/traps.md. `streaming` is an option of later protocols.
+    #[test]
+    fn a_transaction_comes_after_its_commit() {
+        let command = start_command("s", &["p"]);
+        assert!(command.contains("proto_version '1'") && !command.contains("streaming"), "{command}");
+    }
 }

@@ -49,6 +49,7 @@ async fn two_messages_in_one_read_are_two() {
     assert_eq!(wire.next_message().unwrap(), None);
 }
 
+/// Trap 4.16 of docs/traps.md.
 #[tokio::test]
 async fn a_read_cancelled_inside_a_message_loses_nothing() {
     let (mut wire, mut peer) = pair();

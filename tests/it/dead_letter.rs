@@ -50,6 +50,7 @@ fn assert_first_occurrences(messages: &[Message], expected: impl Iterator<Item =
     }
 }
 
+/// Trap 4.21 of docs/traps.md: the other events of its key keep their order.
 #[tokio::test]
 async fn one_bad_event_among_a_thousand_good_ones_in_one_batch_gives_exactly_one_dead_letter() {
     let outbox = Outbox::create().await;
@@ -295,6 +296,7 @@ async fn an_event_that_the_broker_finds_invalid_is_refused_and_its_neighbours_ar
     outbox.database.drop().await;
 }
 
+/// Trap 4.5 of docs/traps.md.
 #[tokio::test]
 async fn whatever_ends_a_session_while_the_bad_event_is_looked_for_nothing_is_lost() {
     let outbox = Outbox::create().await;

@@ -114,6 +114,7 @@ async fn with_own_kafka(outbox: &Outbox, settings: &[&str]) -> (Relay, OwnKafka)
     (relay, kafka)
 }
 
+/// Trap 4.17 of docs/traps.md.
 #[tokio::test]
 async fn sigterm_while_kafka_is_away_ends_in_time_and_loses_nothing() {
     let outbox = Outbox::create().await;

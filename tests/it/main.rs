@@ -32,6 +32,7 @@ mod setup_waits;
 mod status;
 mod tables;
 mod topics;
+mod traps;
 mod values;
 mod waiting;
 mod writers;

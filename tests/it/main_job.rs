@@ -73,6 +73,7 @@ async fn ten_thousand_events_of_eight_writers_arrive_once_each_in_commit_order()
     outbox.database.drop().await;
 }
 
+/// Trap 4.1 of docs/traps.md.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_acknowledged_can_be_read_in_kafka() {
     let outbox = Outbox::create().await;
@@ -113,6 +114,7 @@ async fn what_is_acknowledged_can_be_read_in_kafka() {
     outbox.database.drop().await;
 }
 
+/// Trap 4.17 of docs/traps.md.
 #[tokio::test]
 async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     let outbox = Outbox::create().await;
@@ -142,6 +144,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     outbox.database.drop().await;
 }
 
+/// Trap 4.9 of docs/traps.md.
 #[tokio::test]
 async fn a_killed_relay_loses_nothing() {
     let outbox = Outbox::create().await;
@@ -168,6 +171,7 @@ async fn a_killed_relay_loses_nothing() {
     outbox.database.drop().await;
 }
 
+/// Trap 4.4 of docs/traps.md.
 #[tokio::test]
 async fn an_idle_outbox_beside_a_busy_table_does_not_retain_wal() {
     let outbox = Outbox::create().await;

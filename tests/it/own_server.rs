@@ -123,6 +123,7 @@ async fn slot_waits_for_an_open_transaction(outbox: &Outbox, setting: &str) -> R
     relay
 }
 
+/// Trap 4.24 of docs/traps.md.
 #[tokio::test]
 async fn postgres_makes_the_slot_when_transactions_end_and_shuts_down_fast_whatever_kafka_does() {
     let mut server = Server::start().await;

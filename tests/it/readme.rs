@@ -82,6 +82,7 @@ async fn the_five_steps_lead_from_an_existing_postgres_and_kafka_to_the_first_ev
     assert!(err.contains("stopped"), "{err}");
 }
 
+/// Trap 4.23 of docs/traps.md.
 #[tokio::test]
 async fn rows_that_were_not_sent_are_sent_with_the_sql_of_the_readme() {
     let outbox = Outbox::create().await;

@@ -169,6 +169,7 @@ async fn a_publication_that_changes_while_streaming_ends_the_relay() {
     );
 }
 
+/// Trap 4.11 of docs/traps.md.
 #[tokio::test]
 async fn a_slot_that_is_dropped_while_the_relay_reconnects_is_not_made_anew_in_silence() {
     let outbox = Outbox::create().await;

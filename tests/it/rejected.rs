@@ -91,6 +91,7 @@ async fn an_event_larger_than_message_max_bytes() {
     outbox.database.drop().await;
 }
 
+/// Trap 4.21 of docs/traps.md.
 #[tokio::test]
 async fn an_event_larger_than_its_topics_max_message_bytes() {
     let outbox = Outbox::create().await;

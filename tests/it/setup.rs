@@ -264,6 +264,7 @@ async fn printed_sql_makes_the_same_as_setup_whatever_the_names() {
     made.remove(&[&role]).await;
 }
 
+/// Trap 4.23 of docs/traps.md.
 #[tokio::test]
 async fn rows_that_are_there_already_are_told_and_a_large_table_is_not_counted_to_its_end() {
     let site = Site::create().await;

@@ -18,6 +18,8 @@ enum Happening {
     Deliver(usize),
     /// Kafka confirms all that are not stuck, in any order.
     DeliverAll(usize),
+    /// Kafka refuses one of the records in flight, and its dead letter goes out in its place.
+    Bury(usize),
     /// The server is told the position.
     Status,
     /// The session breaks. Which records Kafka had stored without telling, and whether a last status arrived.
@@ -30,6 +32,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (0..=1000_u64, any::<bool>()).prop_map(|(far, reply)| Happening::Keepalive(far, reply)),
         8 => any::<usize>().prop_map(Happening::Deliver),
         2 => any::<usize>().prop_map(Happening::DeliverAll),
+        1 => any::<usize>().prop_map(Happening::Bury),
         3 => Just(Happening::Status),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(stored, status)| Happening::Restart(stored, status)),
     ]
@@ -57,6 +60,7 @@ proptest! {
                     world.deliver(choice, false);
                 }
                 Happening::DeliverAll(choice) => while world.deliver(choice, false) {},
+                Happening::Bury(choice) => world.bury(choice),
                 Happening::Status => world.status(),
                 Happening::Restart(stored, status) => {
                     if status {

@@ -169,6 +169,7 @@ fn fixed_and_wrong_kafka_properties_are_refused_with_the_reason() {
     "#);
 }
 
+/// Traps 4.22 and 4.23 of docs/traps.md: nothing is promised that is not done.
 #[test]
 fn keys_of_later_versions_are_not_supported_yet() {
     let toml = r#"
