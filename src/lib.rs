@@ -48,4 +48,5 @@ pub mod report;
 pub mod status;
 pub mod systemd;
 
+mod clock;
 mod reminder;
