@@ -12,6 +12,8 @@ mod outlet;
 mod rejected;
 mod reports;
 mod show;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod stop;
 
