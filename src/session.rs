@@ -8,6 +8,7 @@
 mod control_link;
 mod control_watch;
 mod error;
+mod lost;
 mod outlet;
 mod rejected;
 mod reports;
@@ -58,6 +59,8 @@ pub struct Session<'a> {
     feedback: Feedback,
     server_stop: ServerStop,
     silence: Silence,
+    /// The server's process that streams.
+    walsender: Option<i32>,
     /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
     /// copy lands after its replay.
     settling: bool,
@@ -104,6 +107,7 @@ impl<'a> Session<'a> {
         metrics: &'a Metrics,
     ) -> Self {
         let now = clock::now();
+        let silence = Silence::new(now, started.wal_sender_timeout);
         let server = started.connection.host().to_string();
         status.progress(|progress| progress.server = Some(server));
         Self {
@@ -119,12 +123,14 @@ impl<'a> Session<'a> {
                 started.server,
                 started.outboxes,
                 started.version_num,
+                silence.patience(),
                 now,
             ),
             relay: started.relay,
             feedback: Feedback::new(now, started.wal_sender_timeout),
             server_stop: ServerStop::default(),
-            silence: Silence::new(now, started.wal_sender_timeout),
+            silence,
+            walsender: started.walsender,
             rejected: None,
             trial: None,
             failure: None,
@@ -258,8 +264,11 @@ impl<'a> Session<'a> {
                 let outboxes: Vec<_> = self.control.outboxes().iter().collect();
                 let wanted = Wanted::new(self.config, self.control.server());
                 Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
-                self.status.slot_seen(slot.as_deref(), clock::now());
+                let now = clock::now();
+                self.status.slot_seen(slot.as_deref(), now);
+                self.streams(slot.as_deref(), now)?;
             }
+            Seen::Unanswered => self.is_heard(clock::now())?,
             Seen::Elsewhere(id) => {
                 self.relay.elsewhere(id);
                 if let Some(body) = self.unresolved.take() {
@@ -270,6 +279,7 @@ impl<'a> Session<'a> {
             // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
             // does not wait, and this may be anything else.
             Seen::Gone(error) => {
+                self.is_heard(clock::now())?;
                 if !self.relay.is_settled() || !self.may_read() {
                     tracing::debug!("control connection: {error}");
                     return Err(Error::ServerStopping("the control connection ended while events were open"));
@@ -287,6 +297,7 @@ impl<'a> Session<'a> {
         let news = self.block(now).is_some() != self.told.blocked.is_some();
         if self.tick <= now || news {
             self.tick = now.checked_add(TICK).unwrap_or(now);
+            self.look_if_silent(now);
             self.control.look_if_due(now, &self.config.postgres);
             self.show(now, State::Streaming);
         }

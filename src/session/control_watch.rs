@@ -30,6 +30,8 @@ pub(super) struct ControlWatch {
     unresolved: Option<Unresolved>,
     unresolved_since: Instant,
     look_at: Instant,
+    /// How long a look may take.
+    patience: Duration,
 }
 
 /// A table that is neither configured nor known not to be an outbox.
@@ -49,6 +51,8 @@ pub(super) enum Seen {
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
     Ours(Finding),
+    /// A look got no answer in time.
+    Unanswered,
     /// The control connection is gone, and is being made again.
     Gone(Error),
 }
@@ -71,6 +75,7 @@ impl ControlWatch {
         server: ConnInfo,
         outboxes: Vec<Outbox>,
         version_num: u32,
+        patience: Duration,
         now: Instant,
     ) -> Self {
         Self {
@@ -83,6 +88,7 @@ impl ControlWatch {
             unresolved: None,
             unresolved_since: now,
             look_at: now,
+            patience,
         }
     }
 
@@ -91,6 +97,11 @@ impl ControlWatch {
         self.unresolved = Some(table);
         self.unresolved_since = clock::now();
         self.ask_for_unresolved();
+    }
+
+    /// The next look is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.look_at = self.look_at.min(now);
     }
 
     /// Looks at publication and slot, if it is time and nothing else is being asked.
@@ -102,8 +113,13 @@ impl ControlWatch {
         }
         if self.connected {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
+            let limit = self.patience;
             let state = self.control.state(&postgres.publication, &postgres.slot, self.version_num);
-            self.asked = Some(Box::pin(async move { Answer::State(state.await) }));
+            self.asked = Some(Box::pin(async move {
+                let action = "look at publication and slot";
+                let late = |_| Err(Error::Timeout { action: action.into(), limit });
+                Answer::State(tokio::time::timeout(limit, state).await.unwrap_or_else(late))
+            }));
         }
     }
 
@@ -154,6 +170,7 @@ impl ControlWatch {
                 Seen::Gone(error)
             }
             // If the connection is gone, its end tells; after any other failure the next tick asks again.
+            Answer::State(Err(Error::Timeout { .. })) => Seen::Unanswered,
             Answer::State(Err(error)) | Answer::Ancestors(Err(error)) => {
                 tracing::debug!("control connection: {error}");
                 Seen::Nothing

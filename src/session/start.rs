@@ -32,6 +32,8 @@ pub(super) struct Started {
     /// `server_version_num`.
     pub(super) version_num: u32,
     pub(super) wal_sender_timeout: Duration,
+    /// The server's process that streams.
+    pub(super) walsender: Option<i32>,
 }
 
 /// What a process remembers from one session to the next.
@@ -102,8 +104,8 @@ pub(super) async fn start(
     let outboxes: Vec<_> = survey.tables.into_iter().filter_map(|(_, outbox)| outbox).collect();
     let relay = relay(config, &outboxes, &identity.system_id, timelines, confirmed_flush);
     let Settings { version_num, wal_sender_timeout, .. } = survey.server;
-    let control = Box::new(control);
-    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout })
+    let (control, walsender) = (Box::new(control), slot.active_pid);
+    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout, walsender })
 }
 
 /// The heart of a session that has begun.
@@ -156,7 +158,7 @@ async fn await_slot(
     status: &Status,
 ) -> Result<(), Error> {
     let since = clock::now();
-    let (mut told, mut waited) = (false, false);
+    let (mut told, mut waited, mut ended) = (false, false, false);
     loop {
         let slot = catalog.slot(name).await?;
         status.slot_seen(slot.as_ref(), clock::now());
@@ -168,6 +170,12 @@ async fn await_slot(
             return Ok(());
         };
         if our_last == Some(pid) {
+            // The connection to it is gone, but it may not notice for a whole wal_sender_timeout.
+            if !ended {
+                ended = true;
+                catalog.end_walsender(name, pid).await?;
+                continue;
+            }
             // Nobody streams: that is no standby's readiness.
             let reason = format!(
                 "PostgreSQL holds the slot for the last connection of this relay (pid {pid}) until it notices that \

@@ -18,6 +18,10 @@ enum Fault {
     CutAfter,
     /// The replication connection swallows everything.
     Freeze,
+    /// The walsender is busy.
+    Busy,
+    /// PostgreSQL stands still.
+    FreezeAll,
     /// PostgreSQL stops, as with `pg_ctl stop -m fast`, and comes back.
     Restart,
     /// PostgreSQL crashes, and comes back.
@@ -46,10 +50,12 @@ enum Fault {
     Pause,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 18] = [
     Fault::Cut,
     Fault::CutAfter,
     Fault::Freeze,
+    Fault::Busy,
+    Fault::FreezeAll,
     Fault::Restart,
     Fault::Crash,
     Fault::CutControls,
@@ -134,6 +140,20 @@ fn begin(
             server.frozen_until = server.frozen_until.max(until);
             server.excused_until = server.excused_until.max(until + Duration::from_secs(2));
         }),
+        Fault::Busy => postgres.change(|server| {
+            server.busy_until = server.busy_until.max(until);
+            server.excused_until = server.excused_until.max(until + Duration::from_secs(2));
+        }),
+        Fault::FreezeAll => {
+            postgres.change(|server| {
+                server.frozen_until = server.frozen_until.max(until);
+                server.catalog_delay = length;
+                server.excused_until = server.excused_until.max(until + Duration::from_secs(2));
+            });
+            return Some(later(until, world, |world| {
+                world.postgres.change(|server| server.catalog_delay = Duration::from_millis(2));
+            }));
+        }
         Fault::Restart => return Some(tokio::spawn(restart(world.clone(), dice.between(0, 900), until))),
         Fault::Crash => {
             postgres.crash();

@@ -49,6 +49,8 @@ pub(super) struct Server {
     pub(super) cut_before: u32,
     /// The walsenders' connections swallow everything until then.
     pub(super) frozen_until: Instant,
+    /// Walsenders decode a large transaction of other tables until then, and hear and say nothing.
+    pub(super) busy_until: Instant,
     /// The relay is kept from answering until then: no one is to blame if it does not.
     pub(super) excused_until: Instant,
     /// The next connection breaks after so many bytes.
@@ -78,6 +80,7 @@ impl Postgres {
             walsenders: 0,
             cut_before: 0,
             frozen_until: now,
+            busy_until: now,
             excused_until: now,
             cut_after: None,
             catalog_delay: Duration::from_millis(2),
@@ -247,6 +250,7 @@ impl ControlLink for SimulatedControl {
             let slot = Slot {
                 confirmed_flush: Some(Lsn::new(server.confirmed)),
                 active_pid: server.holder.map(|number| i32::try_from(number).unwrap()),
+                walsender_waits: server.busy_until <= Instant::now(),
                 ..Slot::default()
             };
             let published = outboxes().into_iter().map(|outbox| outbox.table);

@@ -132,7 +132,10 @@ async fn start<'a>(
         if holder.is_none() {
             break;
         }
-        if holder != *last && since.elapsed() >= HELD_BY_ANOTHER && outlet.unreported() > 0 {
+        if holder == *last {
+            // What has become of the connection to it is known here, and perhaps not there.
+            world.postgres.change(|server| server.cut_all());
+        } else if since.elapsed() >= HELD_BY_ANOTHER && outlet.unreported() > 0 {
             outlet.renew()?;
         }
         sleep(SLOT_POLL).await;
@@ -158,6 +161,7 @@ async fn start<'a>(
         outboxes: outboxes(),
         version_num: 170_000,
         wal_sender_timeout: world.plan.wal_sender_timeout,
+        walsender: i32::try_from(number).ok(),
     };
     Ok(Session::new(config, started, outlet, status, metrics))
 }

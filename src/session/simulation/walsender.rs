@@ -100,7 +100,11 @@ impl Walsender {
                 if self.number < server.cut_before {
                     return "cut";
                 }
-                server.frozen_until
+                // One that is busy counts the time for which it has heard nothing afterwards, when it has read.
+                if server.busy_until > now {
+                    self.last_reply = server.busy_until;
+                }
+                server.frozen_until.max(server.busy_until)
             };
             if frozen_until > now {
                 tokio::select! {
