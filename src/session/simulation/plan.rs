@@ -85,7 +85,7 @@ impl Plan {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 0);
         let tight = dice.once_in(3);
-        let longest = if dice.once_in(10) { 90_000 } else { 8_000 };
+        let longest = if dice.once_in(12) { 90_000 } else { 5_000 };
         let length = Duration::from_millis(dice.between(200, longest));
         let faulty = if dice.once_in(3) { 12 } else { u64::MAX };
         let mut plan = Self {
@@ -107,7 +107,7 @@ impl Plan {
             }
         }
         let mut lsn = FIRST;
-        let most = if dice.once_in(8) { 120 } else { 30 };
+        let most = if dice.once_in(12) { 100 } else { 12 };
         let count = dice.between(1, most);
         let mut times: Vec<u64> = (0..count).map(|_| dice.between(0, millis(length))).collect();
         times.sort_unstable();
@@ -196,7 +196,7 @@ fn written(
     let commit_time = PgTimestamp::from_micros(i64::try_from(at * 1_000).unwrap());
     let mut transaction = Transaction::new(commit_lsn, commit_time);
     let mut events = Vec::new();
-    let rows = if dice.once_in(15) { dice.between(20, 60) } else { dice.between(0, 4) };
+    let rows = if dice.once_in(30) { dice.between(20, 60) } else { dice.between(0, 3) };
     for _ in 0..rows {
         if dice.once_in(8) {
             let elsewhere = table(ELSEWHERE.0, "public", "orders", &[("id", 20)]);
