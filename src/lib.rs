@@ -11,6 +11,10 @@
 //! To follow an event, read in this order: [`session`] (the loop), [`relay`] (the heart: what WAL becomes, what may be
 //! acknowledged), [`wal`] (the wire), [`outbox`] (row to record), [`ack`] (the position), [`kafka`].
 
+// The tests' writers of streams name this crate from outside, and the simulation from within.
+#[cfg(test)]
+extern crate self as outbox_relay;
+
 // Values that everything speaks of.
 pub mod disposition;
 pub mod lsn;
@@ -48,4 +52,5 @@ pub mod report;
 pub mod status;
 pub mod systemd;
 
+mod clock;
 mod reminder;

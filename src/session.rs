@@ -5,6 +5,7 @@
 //! not to read: while a record is held, the window is full, or an event is rejected, the socket is left alone, and
 //! everything else goes on.
 
+mod control_link;
 mod control_watch;
 mod error;
 mod lost;
@@ -12,6 +13,8 @@ mod outlet;
 mod rejected;
 mod reports;
 mod show;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod stop;
 
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::config::Config;
 use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
@@ -36,6 +40,7 @@ use control_watch::{ControlWatch, Seen, Unresolved};
 use rejected::Stopped;
 use reports::{Failure, Trial};
 use show::Told;
+use start::Started;
 
 pub use error::Error;
 pub use outlet::Outlet;
@@ -90,11 +95,22 @@ impl<'a> Session<'a> {
         metrics: &'a Metrics,
     ) -> Result<Self, Error> {
         let started = start::start(config, info, known, outlet, status).await?;
-        let now = Instant::now();
+        Ok(Self::new(config, started, outlet, status, metrics))
+    }
+
+    /// A session whose stream has begun.
+    fn new(
+        config: &'a Config,
+        started: Started,
+        outlet: &'a mut Outlet,
+        status: &'a Status,
+        metrics: &'a Metrics,
+    ) -> Self {
+        let now = clock::now();
         let silence = Silence::new(now, started.wal_sender_timeout);
         let server = started.connection.host().to_string();
         status.progress(|progress| progress.server = Some(server));
-        Ok(Self {
+        Self {
             settling: outlet.unreported() > 0,
             config,
             status,
@@ -122,7 +138,7 @@ impl<'a> Session<'a> {
             owed_since: now,
             tick: now,
             told: Told::default(),
-        })
+        }
     }
 
     /// Streams until `shutdown` becomes true, then drains and says goodbye.
@@ -170,7 +186,7 @@ impl<'a> Session<'a> {
                 progress = self.connection.progress(read) => progress?,
             }
             self.reports(&mut events)?;
-            self.judge(Instant::now())?;
+            self.judge(clock::now())?;
             self.read_on()?;
             self.keep_time()?;
         }
@@ -198,7 +214,7 @@ impl<'a> Session<'a> {
                 }
                 Some(Frame::Notice(notice)) => {
                     let text = notice.to_string();
-                    if self.status.is_news(&text, Instant::now()) {
+                    if self.status.is_news(&text, clock::now()) {
                         tracing::warn!("PostgreSQL says: {text}");
                     }
                 }
@@ -248,11 +264,11 @@ impl<'a> Session<'a> {
                 let outboxes: Vec<_> = self.control.outboxes().iter().collect();
                 let wanted = Wanted::new(self.config, self.control.server());
                 Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
-                let now = Instant::now();
+                let now = clock::now();
                 self.status.slot_seen(slot.as_deref(), now);
                 self.streams(slot.as_deref(), now)?;
             }
-            Seen::Unanswered => self.is_heard(Instant::now())?,
+            Seen::Unanswered => self.is_heard(clock::now())?,
             Seen::Elsewhere(id) => {
                 self.relay.elsewhere(id);
                 if let Some(body) = self.unresolved.take() {
@@ -263,7 +279,7 @@ impl<'a> Session<'a> {
             // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
             // does not wait, and this may be anything else.
             Seen::Gone(error) => {
-                self.is_heard(Instant::now())?;
+                self.is_heard(clock::now())?;
                 if !self.relay.is_settled() || !self.may_read() {
                     tracing::debug!("control connection: {error}");
                     return Err(Error::ServerStopping("the control connection ended while events were open"));
@@ -275,7 +291,7 @@ impl<'a> Session<'a> {
 
     /// Feedback and the tick, if they are due.
     fn keep_time(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
+        let now = clock::now();
         self.silence.observe(self.connection.bytes_received(), self.may_read(), now);
         self.send_feedback_if_due(now);
         let news = self.block(now).is_some() != self.told.blocked.is_some();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::lsn::Lsn;
 use crate::postgres::control::Slot;
 use crate::reminder::Reminder;
@@ -188,7 +189,7 @@ impl Status {
     /// The relay is in `state`, and nothing blocks it.
     pub fn enter(&self, state: State) {
         self.now.send_modify(|snapshot| {
-            snapshot.enter(state, Instant::now());
+            snapshot.enter(state, clock::now());
             snapshot.blocked = None;
             if state == State::Standby {
                 // What this instance had not confirmed is the other one's now.

@@ -1,10 +1,11 @@
 //! The life of the relay: one session after the other, until it is told to stop or cannot go on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::config::Config;
 use crate::disposition::Disposition;
 use crate::metrics::Metrics;
@@ -38,7 +39,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let turning = async {
         loop {
-            status.turn(Instant::now());
+            status.turn(clock::now());
             tokio::time::sleep(TURN).await;
         }
     };
@@ -59,7 +60,7 @@ async fn sessions(
     let mut known = Known::default();
     let mut pauses = pauses();
     loop {
-        let began = Instant::now();
+        let began = clock::now();
         let ended = session(config, info, &mut known, &mut outlet, status, metrics, &mut shutdown).await;
         let Err(error) = ended else {
             return Ok(());
@@ -71,12 +72,12 @@ async fn sessions(
             outlet.renew()?;
         }
         // Each refused batch is a step forward: its records are sent one by one next.
-        if began.elapsed() >= HEALTHY || error.is_refused_batch() {
+        if clock::since(began) >= HEALTHY || error.is_refused_batch() {
             pauses = self::pauses();
         }
         let pause = pauses.next().unwrap_or(LONGEST_PAUSE).max(error.least_delay());
         let text = error.to_string();
-        let now = Instant::now();
+        let now = clock::now();
         if status.is_news(&text, now) {
             let hint = error.hint(info).map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
             tracing::warn!("trying again: {text}{hint}");
@@ -116,11 +117,11 @@ async fn tell_of_a_slow_start(status: &Status) {
         let snapshot = status.snapshot();
         if snapshot.state == State::Connecting
             && snapshot.blocked.is_none()
-            && snapshot.since.elapsed() >= SLOW_START
+            && clock::since(snapshot.since) >= SLOW_START
         {
             let reason =
                 "no stream yet: PostgreSQL has not answered, or making the slot waits for open transactions";
-            status.block(State::Connecting, On::Postgres, reason, Instant::now());
+            status.block(State::Connecting, On::Postgres, reason, clock::now());
         }
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::task::JoinHandle;
 
 use super::create::{self, NewTopic, NotCreated};
-use super::producer::Context;
+use super::librdkafka::Context;
 use super::{describe, survey};
 
 /// A question to the cluster, under way. Awaiting it gives the answer.
@@ -58,7 +58,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
     pub(super) fn start(client: Arc<BaseProducer<Context>>, topic: String, ask: Ask) -> Self {
-        Self { answer: tokio::task::spawn_blocking(move || answer(&client, &topic, &ask)) }
+        Self::of(tokio::task::spawn_blocking(move || answer(&client, &topic, &ask)))
+    }
+
+    /// The question that `answer` is the answer to.
+    pub(crate) const fn of(answer: JoinHandle<TopicState>) -> Self {
+        Self { answer }
     }
 }
 
@@ -74,16 +79,20 @@ pub struct Limit {
 impl Limit {
     /// Asks with a client of its own, made of `properties`.
     #[must_use]
-    pub fn ask<'a>(properties: impl IntoIterator<Item = (&'a str, &'a str)>, topic: &str) -> Self {
+    pub fn ask(properties: &[(&str, &str)], topic: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.extend(properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        config.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let topic = topic.to_owned();
         let runtime = tokio::runtime::Handle::current();
-        let answer = tokio::task::spawn_blocking(move || {
+        Self::of(tokio::task::spawn_blocking(move || {
             survey::limits(&config, std::slice::from_ref(&topic), PATIENCE, &runtime)
                 .pop()
                 .map(|(_, bytes)| bytes)
-        });
+        }))
+    }
+
+    /// The question that `answer` is the answer to.
+    pub(crate) const fn of(answer: JoinHandle<Option<u64>>) -> Self {
         Self { answer }
     }
 }

@@ -6,6 +6,7 @@
 mod create;
 mod describe;
 mod error;
+mod librdkafka;
 mod lookup;
 mod native;
 mod producer;
@@ -14,5 +15,5 @@ mod survey;
 pub use create::NewTopic;
 pub use error::{Error, Undelivered, Verdict};
 pub use lookup::{Ask, Limit, Lookup, TopicState};
-pub use producer::{Event, Producer, SendError};
+pub use producer::{Client, Event, Producer, SendError};
 pub use survey::{Cluster, Seen, Step, Topic, TopicSeen, Trouble, survey};

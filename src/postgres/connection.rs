@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// A connection over `socket`, with nothing said yet.
-    pub(super) fn from_socket(socket: Box<dyn Socket>, host: Host) -> Self {
+    pub(crate) fn from_socket(socket: Box<dyn Socket>, host: Host) -> Self {
         Self {
             wire: Wire::new(socket),
             action: "connect".into(),

@@ -5,7 +5,9 @@
 //! already.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -100,15 +102,12 @@ impl Control {
         Catalog(Arc::clone(&self.client))
     }
 
-    /// Waits for the connection's end, and tells it.
-    ///
-    /// # Cancel safety
-    /// It may be polled, left, and polled again until it has returned once.
-    pub async fn ended(&mut self) -> Error {
-        match (&mut self.connection).await {
+    /// Ready with the reason when the connection has ended; not to be polled again then.
+    pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        Pin::new(&mut self.connection).poll(context).map(|ended| match ended {
             Ok(Err(error)) => Error::from_control("control connection", error),
             Ok(Ok(())) | Err(_) => Error::Closed { action: "control connection".into() },
-        }
+        })
     }
 }
 

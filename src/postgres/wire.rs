@@ -21,7 +21,7 @@ const MAX_MESSAGE: usize = 1024 * 1024 * 1024 + 64 * 1024;
 pub(super) const HEADER: usize = 5;
 
 /// Anything a connection can run over.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// A socket with its buffers.

@@ -4,14 +4,17 @@
 //! When the control connection ends it is made again, but the end itself is news: at a shutdown PostgreSQL ends
 //! ordinary connections within a second, and keeps walsenders waiting.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use super::control_link::{ControlLink, State};
+use crate::clock;
 use crate::config;
 use crate::findings::{self, Finding};
 use crate::outbox::TableName;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Slot, Table};
+use crate::postgres::control::{Slot, Table};
 use crate::postgres::error::Error;
 use crate::postgres::survey::{Outbox, Publication};
 use crate::wal::pgoutput::RelationId;
@@ -21,7 +24,8 @@ pub(super) struct ControlWatch {
     server: ConnInfo,
     outboxes: Vec<Outbox>,
     version_num: u32,
-    control: Option<Control>,
+    control: Box<dyn ControlLink>,
+    connected: bool,
     asked: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     unresolved: Option<Unresolved>,
     unresolved_since: Instant,
@@ -54,9 +58,9 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<(Option<Publication>, Option<Box<Slot>>), Error>),
+    State(Result<State, Error>),
     Ancestors(Result<Vec<Table>, Error>),
-    Control(Result<Control, Error>),
+    Control(Result<Box<dyn ControlLink>, Error>),
 }
 
 /// Time between two looks at publication and slot (design: every 10 s).
@@ -67,7 +71,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 
 impl ControlWatch {
     pub(super) fn new(
-        control: Control,
+        control: Box<dyn ControlLink>,
         server: ConnInfo,
         outboxes: Vec<Outbox>,
         version_num: u32,
@@ -78,7 +82,8 @@ impl ControlWatch {
             server,
             outboxes,
             version_num,
-            control: Some(control),
+            control,
+            connected: true,
             asked: None,
             unresolved: None,
             unresolved_since: now,
@@ -90,7 +95,7 @@ impl ControlWatch {
     /// Looks `table` up; the answer is [`Seen::Elsewhere`] or [`Seen::Ours`].
     pub(super) fn resolve(&mut self, table: Unresolved) {
         self.unresolved = Some(table);
-        self.unresolved_since = Instant::now();
+        self.unresolved_since = clock::now();
         self.ask_for_unresolved();
     }
 
@@ -106,12 +111,11 @@ impl ControlWatch {
         if self.look_at > now || self.asked.is_some() {
             return;
         }
-        if let Some(catalog) = self.control.as_ref().map(Control::catalog) {
+        if self.connected {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
-            let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
-            let (version_num, limit) = (self.version_num, self.patience);
+            let limit = self.patience;
+            let state = self.control.state(&postgres.publication, &postgres.slot, self.version_num);
             self.asked = Some(Box::pin(async move {
-                let state = state(&catalog, &publication, &slot, version_num);
                 let action = "look at publication and slot";
                 let late = |_| Err(Error::Timeout { action: action.into(), limit });
                 Answer::State(tokio::time::timeout(limit, state).await.unwrap_or_else(late))
@@ -127,8 +131,8 @@ impl ControlWatch {
         tokio::select! {
             biased;
             // First: a question on a connection that has ended fails at once, as often as it is asked.
-            error = ended(&mut self.control) => {
-                self.control = None;
+            error = poll_fn(|context| self.control.poll_ended(context)), if self.connected => {
+                self.connected = false;
                 self.reconnect();
                 Seen::Gone(error)
             }
@@ -156,7 +160,8 @@ impl ControlWatch {
                 None => Seen::Nothing,
             },
             Answer::Control(Ok(control)) => {
-                self.control = Some(control);
+                self.control = control;
+                self.connected = true;
                 self.ask_for_unresolved();
                 Seen::Nothing
             }
@@ -193,42 +198,24 @@ impl ControlWatch {
     }
 
     fn ask_for_unresolved(&mut self) {
-        let catalog = self.control.as_ref().map(Control::catalog);
-        if let (Some(catalog), Some(Unresolved { id, .. }), None) = (catalog, &self.unresolved, &self.asked) {
-            let id = *id;
-            self.asked = Some(Box::pin(async move { Answer::Ancestors(catalog.ancestors(id).await) }));
+        if let (true, Some(Unresolved { id, .. }), None) = (self.connected, &self.unresolved, &self.asked) {
+            let ancestors = self.control.ancestors(*id);
+            self.asked = Some(Box::pin(async move { Answer::Ancestors(ancestors.await) }));
         }
     }
 
     fn reconnect(&mut self) {
-        let server = self.server.clone();
+        let control = self.control.again(self.server.clone());
         self.asked = Some(Box::pin(async move {
             tokio::time::sleep(RECONNECT).await;
-            Answer::Control(Control::connect(&server).await.map(|(control, _)| control))
+            Answer::Control(control.await)
         }));
     }
-}
-
-async fn state(
-    catalog: &Catalog,
-    publication: &str,
-    slot: &str,
-    version_num: u32,
-) -> Result<(Option<Publication>, Option<Box<Slot>>), Error> {
-    let publication = catalog.publication(publication, slot, version_num).await?;
-    Ok((publication, catalog.slot(slot).await?.map(Box::new)))
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {
     match asked {
         Some(asked) => asked.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn ended(control: &mut Option<Control>) -> Error {
-    match control {
-        Some(control) => control.ended().await,
         None => std::future::pending().await,
     }
 }

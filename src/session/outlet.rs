@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::clock;
 use crate::config::Properties;
 use crate::kafka;
-use crate::kafka::{Ask, Event, Lookup, NewTopic, Producer, SendError, TopicState};
+use crate::kafka::{Ask, Event, Limit, Lookup, NewTopic, Producer, SendError, TopicState};
 use crate::outbox::{Record, Rejection, RejectionReason, Topic};
 use crate::status::On;
 use crate::suspects::Suspects;
@@ -95,9 +96,14 @@ impl Outlet {
     /// # Errors
     /// If the producer cannot be made.
     pub fn new(properties: Properties, new_topic: Option<NewTopic>) -> Result<Self, kafka::Error> {
-        let producer = Producer::new(properties.iter())?;
+        let producer = Producer::new(&properties.iter().collect::<Vec<_>>())?;
+        Ok(Self::over(producer, properties, new_topic))
+    }
+
+    /// The same over a `producer` that was just started with `properties`.
+    pub(super) fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
         let probe = Wait::Answer(producer.probe());
-        Ok(Self {
+        Self {
             properties,
             new_topic: new_topic.map(Arc::new),
             producer,
@@ -105,14 +111,14 @@ impl Outlet {
             held: None,
             away: Some(NO_ANSWER_YET.to_owned()),
             trouble: None,
-            heard: Instant::now(),
+            heard: clock::now(),
             probe,
             suspects: Suspects::default(),
             careful: false,
             batch_size: None,
             denied: HashSet::new(),
             no_producer_id: None,
-        })
+        }
     }
 
     /// Starts over with a new producer. What the old one had in flight is given up: those events come again from the
@@ -144,12 +150,13 @@ impl Outlet {
         let size = size.iter().map(|bytes| ("batch.size", bytes.as_str()));
         // A suspect is alone in its batch because nothing else is in flight: it need not wait for company.
         let at_once = self.careful.then_some(("linger.ms", "0"));
-        self.producer = Producer::new(self.properties.iter().chain(size).chain(at_once))?;
+        let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
+        self.producer = self.producer.another(&properties)?;
         self.probe = Wait::Answer(self.producer.probe());
         self.topics.clear();
         self.held = None;
         self.trouble = None;
-        self.heard = Instant::now();
+        self.heard = clock::now();
         Ok(())
     }
 
@@ -190,6 +197,11 @@ impl Outlet {
     /// Kafka does not let us write to `topic`: before the next record goes there, it is asked whether that has changed.
     pub(super) fn deny(&mut self, topic: &str) {
         self.denied.insert(topic.to_owned());
+    }
+
+    /// Asks for the largest batch that `topic` takes.
+    pub(super) fn limit(&self, topic: &str) -> Limit {
+        self.producer.limit(&self.properties.iter().collect::<Vec<_>>(), topic)
     }
 
     /// librdkafka's properties.
@@ -304,7 +316,7 @@ impl Outlet {
                 }
                 // The producer got no id, and will never send anything; librdkafka says so only here.
                 Event::Trouble(RDKafkaErrorCode::ClusterAuthorizationFailed, _) => {
-                    self.no_producer_id = Some(Instant::now());
+                    self.no_producer_id = Some(clock::now());
                 }
                 Event::Trouble(RDKafkaErrorCode::AllBrokersDown, reason) => {
                     let reason = self.trouble.take().unwrap_or_else(|| reason.clone());
@@ -320,14 +332,14 @@ impl Outlet {
             }
         }
         if heard {
-            self.heard = Instant::now();
+            self.heard = clock::now();
         }
     }
 
     fn answers(&mut self) {
         self.away = None;
         self.trouble = None;
-        self.heard = Instant::now();
+        self.heard = clock::now();
     }
 
     fn probe_now(&mut self) {
@@ -343,7 +355,7 @@ impl Outlet {
             && self.unreported() == 0
             && !self.is_holding()
         {
-            if refused.elapsed() > PROBE.saturating_add(ASK_AGAIN) {
+            if clock::since(refused) > PROBE.saturating_add(ASK_AGAIN) {
                 self.no_producer_id = None;
             } else if let Err(error) = self.replace_producer() {
                 tracing::debug!("{error}");
@@ -394,7 +406,7 @@ impl Outlet {
 
     fn probe_answer(&mut self, answer: Option<TopicState>) {
         self.probe = match answer {
-            None if self.away.is_none() && self.heard.elapsed() < PROBE => {
+            None if self.away.is_none() && clock::since(self.heard) < PROBE => {
                 Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard))
             }
             None => {
@@ -442,6 +454,6 @@ fn no_such_partition(record: &Record, partitions: usize) -> Rejection {
 }
 
 fn after(pause: Duration) -> Instant {
-    let now = Instant::now();
+    let now = clock::now();
     now.checked_add(pause).unwrap_or(now)
 }

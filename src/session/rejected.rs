@@ -1,8 +1,7 @@
 //! An event that Kafka will never take: it becomes a dead letter, or reading stops at it, as `delivery.on_rejected` says.
 
-use std::time::Instant;
-
 use super::{Error, Session};
+use crate::clock;
 use crate::config::OnRejected;
 use crate::findings::kafka::{Client, raise_limit};
 use crate::kafka::Limit;
@@ -106,8 +105,7 @@ impl Session<'_> {
         if self.config.delivery.on_rejected == OnRejected::Stop {
             self.metrics.rejected(rejection.reason.as_str());
         }
-        let properties = self.outlet.properties();
-        let question = too_large.as_ref().map(|found| Limit::ask(properties.iter(), &found.topic));
+        let question = too_large.as_ref().map(|found| self.outlet.limit(&found.topic));
         let mut stopped = Stopped { rejection, too_large, question, text: String::new() };
         stopped.text = self.text(&stopped);
         self.rejected = Some(stopped);
@@ -137,7 +135,7 @@ impl Session<'_> {
     /// Writes it into the log, once all is known. It comes again in the next session, if PostgreSQL ends this one.
     fn tell(&self) {
         if let Some(stopped) = self.rejected.as_ref().filter(|stopped| stopped.question.is_none())
-            && self.status.is_news(&stopped.text, Instant::now())
+            && self.status.is_news(&stopped.text, clock::now())
         {
             tracing::error!("{}", stopped.text);
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::outlet::Refused;
 use super::{Error, Session, age};
+use crate::clock;
 use crate::kafka::{self, Undelivered, Verdict};
 use crate::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Token};
 use crate::suspects::Guilt;
@@ -57,7 +58,7 @@ impl Session<'_> {
 
     fn offer(&mut self, record: Record) -> Result<(), Error> {
         if self.outlet.unreported() == 0 {
-            self.owed_since = Instant::now();
+            self.owed_since = clock::now();
         }
         let offered = self.outlet.offer(record);
         self.taken(offered)
@@ -110,7 +111,7 @@ impl Session<'_> {
     }
 
     fn delivered(&mut self, token: Token, now: SystemTime) {
-        self.owed_since = Instant::now();
+        self.owed_since = clock::now();
         let Some(sent) = self.relay.confirmed(token) else {
             return;
         };
@@ -146,7 +147,7 @@ impl Session<'_> {
     fn fail(&mut self, error: kafka::Error, convicted: Option<Undelivered>) {
         self.outlet.release();
         let until = || {
-            let now = Instant::now();
+            let now = clock::now();
             now.checked_add(LAST_REPORTS).unwrap_or(now)
         };
         let failure = match self.failure.take() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
+use crate::clock;
 use crate::outbox::TableName;
 use crate::relay::Tally;
 use crate::status::{On, State};
@@ -164,7 +165,7 @@ impl Session<'_> {
             if now > before {
                 self.metrics.timestamps_replaced(reason, now.saturating_sub(before));
             }
-            if now > 0 && before == 0 && self.status.is_news(&format!("timestamp {reason}"), Instant::now()) {
+            if now > 0 && before == 0 && self.status.is_news(&format!("timestamp {reason}"), clock::now()) {
                 tracing::warn!(
                     reason,
                     "an event's timestamp column could not be used: its record has the commit time"

@@ -1,11 +1,13 @@
 //! From nothing to a running stream: look at the server, take the slot, start replication.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::control_link::ControlLink;
 use super::error::Error;
 use super::outlet::Outlet;
+use crate::clock;
 use crate::config::{Config, OnRejected};
 use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
@@ -21,7 +23,7 @@ use crate::wal::Timelines;
 /// A stream that has begun.
 pub(super) struct Started {
     pub(super) connection: Connection,
-    pub(super) control: Control,
+    pub(super) control: Box<dyn ControlLink>,
     /// How to reach the same server again.
     pub(super) server: ConnInfo,
     pub(super) relay: Relay,
@@ -89,7 +91,7 @@ pub(super) async fn start(
     let confirmed_flush = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
     known.walsender = slot.active_pid;
     known.confirmed = Some(confirmed_flush);
-    if status.is_news(STREAMING, Instant::now()) {
+    if status.is_news(STREAMING, clock::now()) {
         tracing::info!(
             slot = slot_name.as_str(),
             publication = config.postgres.publication.as_str(),
@@ -100,10 +102,24 @@ pub(super) async fn start(
         );
     }
     let outboxes: Vec<_> = survey.tables.into_iter().filter_map(|(_, outbox)| outbox).collect();
-    let relay = Relay::new(Start {
+    let relay = relay(config, &outboxes, &identity.system_id, timelines, confirmed_flush);
+    let Settings { version_num, wal_sender_timeout, .. } = survey.server;
+    let (control, walsender) = (Box::new(control), slot.active_pid);
+    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout, walsender })
+}
+
+/// The heart of a session that has begun.
+pub(super) fn relay(
+    config: &Config,
+    outboxes: &[Outbox],
+    system_id: &str,
+    timelines: Timelines,
+    confirmed_flush: Lsn,
+) -> Relay {
+    Relay::new(Start {
         spec: config.outbox.clone(),
         outboxes: outboxes.iter().map(|outbox| outbox.table.id).collect(),
-        source: format!("{}/{slot_name}", identity.system_id),
+        source: format!("{system_id}/{}", config.postgres.slot),
         timelines,
         confirmed_flush,
         skip: config.delivery.skip.iter().map(|id| Bytes::from(id.clone())).collect(),
@@ -112,10 +128,7 @@ pub(super) async fn start(
             OnRejected::DeadLetter(topic) => Some(topic.clone()),
         },
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
-    });
-    let Settings { version_num, wal_sender_timeout, .. } = survey.server;
-    let walsender = slot.active_pid;
-    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout, walsender })
+    })
 }
 
 impl Known {
@@ -144,11 +157,11 @@ async fn await_slot(
     outlet: &mut Outlet,
     status: &Status,
 ) -> Result<(), Error> {
-    let since = Instant::now();
+    let since = clock::now();
     let (mut told, mut waited, mut ended) = (false, false, false);
     loop {
         let slot = catalog.slot(name).await?;
-        status.slot_seen(slot.as_ref(), Instant::now());
+        status.slot_seen(slot.as_ref(), clock::now());
         let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
             if waited {
                 // What may still go wrong now is no waiting for another instance.
@@ -168,14 +181,14 @@ async fn await_slot(
                 "PostgreSQL holds the slot for the last connection of this relay (pid {pid}) until it notices that \
                  the connection is broken"
             );
-            status.block(State::Connecting, On::Postgres, &reason, Instant::now());
+            status.block(State::Connecting, On::Postgres, &reason, clock::now());
             tokio::time::sleep(SLOT_POLL).await;
             continue;
         }
         status.enter(State::Standby);
         waited = true;
-        if since.elapsed() >= HELD_BY_ANOTHER && !told {
-            if status.is_news("standby", Instant::now()) {
+        if clock::since(since) >= HELD_BY_ANOTHER && !told {
+            if status.is_news("standby", clock::now()) {
                 tracing::info!(slot = name, pid, "standby: the slot is in use by another instance");
             }
             told = true;
@@ -195,7 +208,7 @@ async fn timelines(connection: &mut Connection, current: u32, status: &Status) -
     let history = match connection.timeline_history(current).await {
         Ok(history) => history,
         Err(error) if error.server().is_some_and(|error| error.code == UNDEFINED_FILE) => {
-            if status.is_news("no timeline history", Instant::now()) {
+            if status.is_news("no timeline history", clock::now()) {
                 tracing::warn!(
                     timeline = current,
                     "the server has no history of its timeline: positions of commits before the promotion carry the new timeline"
@@ -222,7 +235,7 @@ async fn create_slot(
     let created = connection.create_slot(name, !in_recovery);
     let open = async || catalog.open_transactions().await;
     let tell = |reason: &str| {
-        let now = Instant::now();
+        let now = clock::now();
         status.block(State::Connecting, On::Postgres, reason, now);
         if status.is_news("making the slot waits", now) {
             tracing::warn!(slot = name, "{reason}");

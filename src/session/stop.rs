@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Error, Session, TICK};
+use crate::clock;
 use crate::kafka::Event;
 use crate::status::State;
 
@@ -13,7 +14,7 @@ impl Session<'_> {
     /// Waits for deliveries up to `delivery.drain_timeout`, sends the last status update, and closes the stream.
     pub(super) async fn stop(mut self) -> Result<(), Error> {
         self.status.enter(State::Draining);
-        let deadline = Instant::now().checked_add(self.config.delivery.drain_timeout);
+        let deadline = clock::now().checked_add(self.config.delivery.drain_timeout);
         self.drain(deadline).await?;
         let open = self.open();
         if open > 0 {
@@ -22,7 +23,7 @@ impl Session<'_> {
                 "not confirmed within {waited}: {open} of the events that were sent; the next start sends them again"
             );
         }
-        let now = Instant::now();
+        let now = clock::now();
         self.send_feedback(now);
         self.show(now, State::Draining);
         self.connection.queue_copy_done();
@@ -49,7 +50,7 @@ impl Session<'_> {
     async fn drain(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         let mut events: Vec<Event> = Vec::new();
         while self.open() > 0 {
-            let now = Instant::now();
+            let now = clock::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break;
             }
@@ -62,7 +63,7 @@ impl Session<'_> {
                 progress = self.connection.progress(false) => progress?,
             }
             self.reports(&mut events)?;
-            let now = Instant::now();
+            let now = clock::now();
             // Nothing is read any more, so nothing can be heard.
             self.silence.observe(self.connection.bytes_received(), false, now);
             self.judge(now)?;
