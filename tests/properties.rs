@@ -8,6 +8,8 @@
 mod ack;
 #[path = "properties/bytes.rs"]
 mod bytes;
+#[path = "properties/damage.rs"]
+mod damage;
 #[path = "fuzz/mod.rs"]
 mod fuzz;
 #[path = "properties/lsn.rs"]

@@ -12,17 +12,28 @@ pub(super) fn parse_timestamp(text: &[u8], zone: &Zone) -> Option<UnixMillis> {
     let universal = text.strip_suffix("+00");
     let text = universal.unwrap_or(text);
     let (date, time) = text.split_once(' ')?;
-    let mut date = date.split('-').map(number);
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut clock = clock.split(':').map(number);
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    let in_range =
-        (1..=12).contains(&month) && (1..=31).contains(&day) && hour <= 24 && minute < 60 && second <= 60;
-    if !in_range || date.next().is_some() || clock.next().is_some() || fraction.len() > 6 {
+    let (year, month_and_day) = date.split_once('-')?;
+    let (month, day) = month_and_day.split_once('-')?;
+    let (year, month, day) = (year_number(year)?, two_digits(month)?, two_digits(day)?);
+    let (clock, micros) = match time.split_once('.') {
+        None => (time, 0),
+        Some((clock, fraction)) if fraction.len() <= 6 => {
+            (clock, number(fraction).and_then(|_| number(&format!("{fraction:0<6}")))?)
+        }
+        Some(_) => return None,
+    };
+    let (hour, minute_and_second) = clock.split_once(':')?;
+    let (minute, second) = minute_and_second.split_once(':')?;
+    let (hour, minute, second) = (two_digits(hour)?, two_digits(minute)?, two_digits(second)?);
+    let in_range = year > 0
+        && (1..=12).contains(&month)
+        && (1..=days_of(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !in_range {
         return None;
     }
-    let micros = if fraction.is_empty() { 0 } else { number(&format!("{fraction:0<6}"))? };
     let seconds = days_from_civil(year, month, day)?
         .checked_mul(SECONDS_A_DAY)?
         .checked_add(hour.checked_mul(3600)?)?
@@ -41,6 +52,26 @@ pub(super) fn parse_epoch_millis(text: &[u8]) -> Option<UnixMillis> {
 fn number(digits: &str) -> Option<i64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
+}
+
+/// Four digits, or more that do not begin with a zero.
+fn year_number(digits: &str) -> Option<i64> {
+    let printed = digits.len() == 4 || (digits.len() > 4 && !digits.starts_with('0'));
+    if printed { number(digits) } else { None }
+}
+
+fn two_digits(digits: &str) -> Option<i64> {
+    if digits.len() == 2 { number(digits) } else { None }
+}
+
+const fn days_of(year: i64, month: i64) -> i64 {
+    let leap = year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0);
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years are counted from March, so that the leap
@@ -88,6 +119,23 @@ mod tests {
             "2026-11-22",
             "2026-13-01 00:00:00+00",
             "2026-11-22 05:59:01+02",
+            // Nor are these what PostgreSQL prints. Found by the fuzz body `row`.
+            "2026-02-30 00:00:00+00",
+            "2100-02-29 00:00:00+00",
+            "2026-00-01 00:00:00+00",
+            "2026-11-00 00:00:00+00",
+            "2026-11-22 24:00:00+00",
+            "2026-11-22 05:60:01+00",
+            "2026-11-22 05:59:60+00",
+            "2026-11-22 5:59:01+00",
+            "26-11-22 05:59:01+00",
+            "02026-11-22 05:59:01+00",
+            "2026-11-22 05:59:01.+00",
+            "2026-11-22 05:59:01.1234567+00",
+            "2026-11-22 05:59+00",
+            "2026-11-22 05:59:01:00+00",
+            "2026-11-22-01 05:59:01+00",
+            "0000-01-01 00:00:00+00",
         ] {
             assert_eq!(millis(text), None, "{text}");
         }

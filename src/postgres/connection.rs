@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::conninfo::{ConnInfo, Host};
 use super::error::{Action, Error, ServerError};
@@ -76,6 +77,21 @@ impl Connection {
     /// The one host's error, or [`Error::NoHost`] with those of all.
     pub async fn connect(info: &ConnInfo) -> Result<Self, Error> {
         startup::connect(info).await
+    }
+
+    /// Logs in over `socket`, which is connected to `host` already: a server that a test plays, for example.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::connect`], of this one host.
+    pub async fn over(
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        info: &ConnInfo,
+        host: &Host,
+    ) -> Result<Self, Error> {
+        let mut connection = Self::from_socket(Box::new(socket), host.clone());
+        startup::log_in(&mut connection, info, host).await?;
+        Ok(connection)
     }
 
     /// A connection over `socket`, with nothing said yet.

@@ -161,6 +161,29 @@ async fn a_server_that_cannot_even_fork_is_heard_and_tried_again() {
     assert_eq!(error.disposition(), crate::disposition::Disposition::Retry);
 }
 
+/// Found by the fuzz body `connection`: of a message in two pieces only the first was told.
+#[tokio::test]
+async fn bare_text_may_come_in_pieces() {
+    let (mut connection, mut peer) = pair();
+    let info = info();
+    let log_in = startup::log_in(&mut connection, &info, &info.hosts[0]);
+    let say = async {
+        let mut heard = [0; 64];
+        for piece in [&b"Ecould"[..], b" not fork", b"\n\0"] {
+            peer.write_all(piece).await.unwrap();
+            // The client has read the piece before when it is woken, so let it.
+            tokio::task::yield_now().await;
+        }
+        assert!(peer.read(&mut heard).await.unwrap() > 0);
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        ended = log_in => ended.unwrap_err(),
+        () = say => unreachable!("it is pending for ever"),
+    };
+    assert_eq!(error.to_string(), "connect: FATAL 08004: could not fork");
+}
+
 #[tokio::test]
 async fn a_server_that_skips_its_own_proof_is_not_believed() {
     let (mut connection, mut peer) = pair();

@@ -11,6 +11,8 @@ use super::wire::{BadLength, HEADER};
 
 /// Notices kept while commands run; a server that sends more is told about enough by these.
 const MAX_NOTICES: usize = 100;
+/// Of text that is no message of protocol 3, so many bytes are waited for. PostgreSQL sends at most 1,000.
+const MAX_BARE_TEXT: usize = 4096;
 /// What `postgres-protocol` does not know: only replication uses it.
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 
@@ -42,8 +44,11 @@ impl Connection {
     /// becomes the error it is.
     pub(super) fn receive(&mut self) -> Result<Option<Received>, Error> {
         loop {
-            let Some(mut message) = self.wire.next_message().map_err(|bad| self.bad_length(&bad))? else {
-                return Ok(None);
+            let mut message = match self.wire.next_message() {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(None),
+                Err(bad) if self.is_bare_text(&bad) && !self.is_all_there() => return Ok(None),
+                Err(bad) => return Err(self.bad_length(&bad)),
             };
             let length = message.len();
             let tag = message.first().copied().unwrap_or(0);
@@ -93,11 +98,24 @@ impl Connection {
         }
     }
 
-    /// A length that cannot be. A server that fails before it speaks protocol 3 (it cannot fork) sends `E` and bare
-    /// text, which libpq shows as well.
+    /// A server that fails before it speaks protocol 3 (it cannot fork) sends `E` and bare text up to a zero byte, which
+    /// libpq shows as well.
+    fn is_bare_text(&self, bad: &BadLength) -> bool {
+        bad.tag == backend::ERROR_RESPONSE_TAG && !self.ready
+    }
+
+    /// Whether the bare text has come to its end, or goes on for longer than anybody wants to know.
+    fn is_all_there(&self) -> bool {
+        let unread = self.wire.unread();
+        unread.len() >= MAX_BARE_TEXT || unread.contains(&0)
+    }
+
+    /// A length that cannot be.
     fn bad_length(&self, bad: &BadLength) -> Error {
-        if bad.tag == backend::ERROR_RESPONSE_TAG && !self.ready {
-            let text = self.wire.unread().split(|byte| *byte == 0).next().unwrap_or_default();
+        if self.is_bare_text(bad) {
+            let unread = self.wire.unread();
+            let unread = unread.get(..MAX_BARE_TEXT).unwrap_or(unread);
+            let text = unread.split(|byte| *byte == 0).next().unwrap_or_default();
             let text = String::from_utf8_lossy(text.get(1..).unwrap_or_default());
             let message = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
             let (severity, code) = ("FATAL".to_owned(), "08004".to_owned());

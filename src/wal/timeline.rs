@@ -16,10 +16,11 @@ pub struct Timelines {
 
 /// A line of a timeline history that has not the documented form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("timeline history, line {line}: \"{text}\" is not a timeline number and a position")]
+#[error("timeline history, line {line}: \"{text}\" is {problem}")]
 pub struct TimelineHistoryError {
     line: usize,
     text: String,
+    problem: &'static str,
 }
 
 impl Timelines {
@@ -32,9 +33,10 @@ impl Timelines {
     /// Reads the history file of timeline `current`. Empty lines and comments (`#`) are passed over.
     ///
     /// # Errors
-    /// If a line is neither.
+    /// If a line is neither, or a timeline is not later than the one before it, so that no position would have one
+    /// timeline. PostgreSQL does not read such a file either.
     pub fn from_history(current: u32, content: &str) -> Result<Self, TimelineHistoryError> {
-        let mut ended = Vec::new();
+        let mut ended: Vec<(u32, Lsn)> = Vec::new();
         for (index, line) in content.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -43,9 +45,16 @@ impl Timelines {
             let mut fields = line.split_ascii_whitespace();
             let number = fields.next().and_then(|field| field.parse().ok());
             let end = fields.next().and_then(|field| field.parse().ok());
-            let (Some(number), Some(end)) = (number, end) else {
-                return Err(TimelineHistoryError { line: index.saturating_add(1), text: line.to_owned() });
+            let error = |problem| {
+                Err(TimelineHistoryError { line: index.saturating_add(1), text: line.to_owned(), problem })
             };
+            let (Some(number), Some(end)) = (number, end) else {
+                return error("not a timeline number and a position");
+            };
+            let follows = ended.last().is_none_or(|(before, left)| *before < number && *left <= end);
+            if !follows || number >= current {
+                return error("no step from an earlier timeline to a later one");
+            }
             ended.push((number, end));
         }
         Ok(Self { current, ended })
@@ -80,5 +89,10 @@ mod tests {
             error.to_string(),
             "timeline history, line 1: \"1 somewhere\" is not a timeline number and a position"
         );
+        for content in ["1 0/5\n1 0/6", "2 0/5\n1 0/6", "1 0/6\n2 0/5", "7 0/5", "1 0/5\n8 0/6"] {
+            let error = Timelines::from_history(7, content).unwrap_err().to_string();
+            assert!(error.ends_with("is no step from an earlier timeline to a later one"), "{error}");
+        }
+        assert!(Timelines::from_history(7, "1 0/5\n2 0/5\n6 0/6").is_ok());
     }
 }

@@ -1,14 +1,17 @@
 //! Fuzz bodies: functions that take any bytes and assert what must hold for them.
 //!
-//! A fuzzer calls one with its input; `tests/properties.rs` runs them over [`seeds`] and over damaged messages.
+//! A fuzzer calls one with its input (`scripts/fuzz`, by way of `targets/`); `tests/properties.rs` runs them over [`seeds`]
+//! and over damaged messages. `outside.rs` has those for what is no part of the heart.
 
+pub(crate) mod corpus;
+pub(crate) mod row;
 pub(crate) mod seeds;
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{TableError, Token};
+use outbox_relay::outbox::{Spec, TableError, Token};
 use outbox_relay::relay::{Error, Relay, Start, Step};
 use outbox_relay::wal::pgoutput;
 use outbox_relay::wal::{DecodeError, Envelope, Problem, Timelines};
@@ -70,6 +73,22 @@ pub(crate) fn session(mut data: &[u8]) {
     }
 }
 
+/// A timeline history file, as TIMELINE_HISTORY gives it. A later position never lies on an earlier timeline.
+pub(crate) fn history(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match Timelines::from_history(7, &text) {
+        Ok(timelines) => {
+            let lines = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<Lsn>().ok());
+            let mut switches: Vec<Lsn> = lines.chain([Lsn::ZERO, Lsn::new(u64::MAX)]).collect();
+            switches.sort_unstable();
+            let on: Vec<u32> = switches.iter().map(|lsn| timelines.of(*lsn)).collect();
+            assert!(on.is_sorted(), "{text:?}: {on:?}");
+            assert_eq!(on.last(), Some(&7));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
 fn tells_what_and_where(error: &DecodeError, len: usize) {
     assert!(error.offset <= len, "{error}: beyond the {len} bytes");
     assert!(!error.message.is_empty() && !error.field.is_empty(), "{error}");
@@ -83,8 +102,12 @@ fn tells_what_and_where(error: &DecodeError, len: usize) {
 
 /// A relay for `public.outbox` as the contract has it.
 pub(crate) fn relay(confirmed_flush: Lsn) -> Relay {
+    relay_of(wire::spec(&["public"]), confirmed_flush)
+}
+
+fn relay_of(spec: Spec, confirmed_flush: Lsn) -> Relay {
     Relay::new(Start {
-        spec: crate::wire::spec(&["public"]),
+        spec,
         outboxes: Vec::new(),
         source: "7000000000000000001/outbox_relay".to_owned(),
         timelines: Timelines::only(1),

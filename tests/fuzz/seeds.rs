@@ -37,6 +37,15 @@ pub(crate) fn sessions() -> Vec<Bytes> {
     std::iter::once(made).chain(captured).map(session).collect()
 }
 
+/// Timeline history files.
+pub(crate) fn histories() -> Vec<Bytes> {
+    let files = [
+        "1\t0/3000060\tno recovery target specified\n\n# a comment\n2\t0/5000000\tbefore 2000-01-01\n",
+        "1\t16/B374D848\tx\r\n3\tFFFFFFFF/FFFFFFFF\t\n",
+    ];
+    files.map(|file| Bytes::from_static(file.as_bytes())).into()
+}
+
 fn session(bodies: Vec<Bytes>) -> Bytes {
     let mut session = Vec::new();
     for body in bodies {

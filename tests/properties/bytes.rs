@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use crate::damage::{damage, damaged};
 use crate::messages::{envelope, message};
 use crate::wire::{self, Message};
 use crate::{config, fuzz};
@@ -87,59 +88,26 @@ proptest! {
     }
 
     #[test]
+    fn damaged_rows_are_read_or_refused(seed in prop::sample::select(fuzz::row::seeds()), damage in vec(damage(), 0..6)) {
+        fuzz::row::row(&damaged(seed.into(), &damage));
+    }
+
+    #[test]
+    fn damaged_histories_are_read_or_refused(seed in prop::sample::select(fuzz::seeds::histories()), damage in vec(damage(), 0..6)) {
+        fuzz::history(&damaged(seed, &damage));
+    }
+
+    #[test]
     fn damaged_sessions_are_followed_or_refused(seed in prop::sample::select(fuzz::seeds::sessions()), damage in vec(damage(), 0..6)) {
         fuzz::session(&damaged(seed, &damage));
     }
 }
 
-#[derive(Debug, Clone)]
-enum Damage {
-    /// Another value; with preference for those at the edges of lengths and counts.
-    Overwrite(Index, u8),
-    Remove(Index),
-    Insert(Index, u8),
-    Cut(Index),
-    /// A part of the input once more.
-    Repeat(Index, Index),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let byte = || prop_oneof![any::<u8>(), prop::sample::select(vec![0, 1, 0x7F, 0x80, 0xFF])];
-    prop_oneof![
-        4 => (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Overwrite(at, byte)),
-        1 => any::<Index>().prop_map(Damage::Remove),
-        1 => (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Insert(at, byte)),
-        1 => any::<Index>().prop_map(Damage::Cut),
-        1 => (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Repeat(from, to)),
-    ]
-}
-
-fn damaged(bytes: Bytes, damage: &[Damage]) -> Vec<u8> {
-    let mut bytes = Vec::from(bytes);
-    for damage in damage {
-        if bytes.is_empty() {
-            break;
-        }
-        match *damage {
-            Damage::Overwrite(at, byte) => *at.get_mut(&mut bytes) = byte,
-            Damage::Remove(at) => {
-                bytes.remove(at.index(bytes.len()));
-            }
-            Damage::Insert(at, byte) => bytes.insert(at.index(bytes.len()), byte),
-            Damage::Cut(at) => bytes.truncate(at.index(bytes.len())),
-            Damage::Repeat(from, to) => {
-                let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
-                let part = bytes[from.min(to)..from.max(to)].to_vec();
-                bytes.splice(to..to, part);
-            }
-        }
-    }
-    bytes
-}
-
 #[test]
 fn fuzz_bodies_run_over_their_seeds() {
-    fuzz::seeds::messages().iter().for_each(|seed| fuzz::message(seed));
-    fuzz::seeds::envelopes().iter().for_each(|seed| fuzz::envelope(seed));
-    fuzz::seeds::sessions().iter().for_each(|seed| fuzz::session(seed));
+    fuzz::corpus::over("message", fuzz::message, &fuzz::seeds::messages());
+    fuzz::corpus::over("envelope", fuzz::envelope, &fuzz::seeds::envelopes());
+    fuzz::corpus::over("session", fuzz::session, &fuzz::seeds::sessions());
+    fuzz::corpus::over("row", fuzz::row::row, &fuzz::row::seeds());
+    fuzz::corpus::over("history", fuzz::history, &fuzz::seeds::histories());
 }

@@ -47,6 +47,11 @@ const PLAIN: &[&str] = &[
 #[must_use]
 pub fn without_password(text: &str) -> Option<String> {
     let parameters = syntax::parameters(text).ok()?;
+    // Where the "@" was forgotten, the password stands in the place of the port.
+    let no_number = |port: &str| port.bytes().any(|byte| !byte.is_ascii_digit() && byte != b',');
+    if parameters.iter().any(|(name, value)| name == "port" && no_number(value)) {
+        return None;
+    }
     let scheme = ["postgresql://", "postgres://"].into_iter().find(|scheme| text.starts_with(scheme));
     let Some(scheme) = scheme else {
         let pairs = parameters.iter().map(|(name, value)| format!("{name}={}", word(name, value)));
@@ -134,6 +139,10 @@ mod tests {
             "postgres://relay:hunter2%zz@db/shop",
             "password=my hunter2",
             "postgres://relay%3ahunter2@db/shop",
+            // Found by the fuzz body `conninfo`.
+            "postgres://relay:hunter2/shop",
+            "postgres://db1,relay:hunter2",
+            "host=db port=hunter2",
         ] {
             assert_eq!(shown(text), "(hidden)");
         }

@@ -1,0 +1,7 @@
+//! A configuration file.
+#![no_main]
+
+#[path = "../outside.rs"]
+mod outside;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| outside::config(data));

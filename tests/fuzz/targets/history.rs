@@ -1,0 +1,9 @@
+//! A timeline history file.
+#![no_main]
+
+#[path = "../mod.rs"]
+mod fuzz;
+#[path = "../../wire/mod.rs"]
+mod wire;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::history(data));

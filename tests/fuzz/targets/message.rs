@@ -1,0 +1,9 @@
+//! One pgoutput message.
+#![no_main]
+
+#[path = "../mod.rs"]
+mod fuzz;
+#[path = "../../wire/mod.rs"]
+mod wire;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::message(data));
