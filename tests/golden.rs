@@ -76,9 +76,7 @@ fn decoded(captured: &bytes::Bytes) -> Message {
 
 /// Which messages are told: not those of transactions without content, which servers before 15 send for every commit.
 fn told(messages: &[Message]) -> Vec<bool> {
-    let empty = |at: usize| {
-        matches!(messages.get(at..at + 2), Some([Message::Begin(_), Message::Commit(_)]))
-    };
+    let empty = |at: usize| matches!(messages.get(at..at + 2), Some([Message::Begin(_), Message::Commit(_)]));
     (0..messages.len()).map(|at| !empty(at) && (at == 0 || !empty(at - 1))).collect()
 }
 
@@ -103,8 +101,10 @@ fn readable_of_all(sql: &str, streams: &[Stream]) -> String {
             None => texts.push((vec![&stream.server], text)),
         }
     }
-    let sections: Vec<_> =
-        texts.iter().map(|(servers, text)| format!("==== PostgreSQL {}\n{text}", servers.join(", "))).collect();
+    let sections: Vec<_> = texts
+        .iter()
+        .map(|(servers, text)| format!("==== PostgreSQL {}\n{text}", servers.join(", ")))
+        .collect();
     sections.join("\n")
 }
 
@@ -189,9 +189,6 @@ fn streams_that_differ_in_little_are_written_as_what_differs() {
     ];
     let text = streams::write(&streams);
     let written: Vec<_> = text.lines().skip(4).collect();
-    assert_eq!(
-        written,
-        ["PostgreSQL 18.6", "@2", "@1 2:7878 8:79", "30313233", "6b6c6d6e6f7071727374", ""]
-    );
+    assert_eq!(written, ["PostgreSQL 18.6", "@2", "@1 2:7878 8:79", "30313233", "6b6c6d6e6f7071727374", ""]);
     assert_eq!(streams::read(&text), streams);
 }
