@@ -20,6 +20,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::disposition::Disposition;
 use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
 use crate::metrics::{Deliveries, End, Metrics};
@@ -43,6 +44,7 @@ pub use start::Known;
 /// A session that streams.
 pub struct Session<'a> {
     config: &'a Config,
+    known: &'a mut Known,
     status: &'a Status,
     metrics: &'a Metrics,
     outlet: &'a mut Outlet,
@@ -81,7 +83,7 @@ impl<'a> Session<'a> {
     pub async fn start(
         config: &'a Config,
         info: &ConnInfo,
-        known: &mut Known,
+        known: &'a mut Known,
         outlet: &'a mut Outlet,
         status: &'a Status,
         metrics: &'a Metrics,
@@ -93,6 +95,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             settling: outlet.unreported() > 0,
             config,
+            known,
             status,
             metrics,
             outlet,
@@ -132,8 +135,10 @@ impl<'a> Session<'a> {
             Err(error) => {
                 // What came after the last tick.
                 self.show_progress();
-                if matches!(error, Error::StreamEnded) {
-                    self.answer_goodbye().await;
+                match &error {
+                    Error::StreamEnded => self.answer_goodbye().await,
+                    _ if error.disposition() == Disposition::Stop => self.end_at(&error).await,
+                    _ => {}
                 }
                 Err(error)
             }
@@ -238,10 +243,12 @@ impl<'a> Session<'a> {
     fn seen(&mut self, seen: Seen) -> Result<(), Error> {
         match seen {
             Seen::Nothing => {}
-            Seen::State { publication, slot } => {
+            Seen::State { publication, slot, dropped } => {
                 let outboxes: Vec<_> = self.control.outboxes().iter().collect();
                 let wanted = Wanted::new(self.config, self.control.server());
-                Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
+                let mut found = findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted);
+                found.extend(self.known.publication_seen(publication, &outboxes, self.config));
+                self.known.warn(Findings(found).accept()?);
                 self.status.slot_seen(slot.as_deref(), Instant::now());
             }
             Seen::Elsewhere(id) => {

@@ -7,13 +7,15 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use crate::ack::ConfirmedLsn;
 use crate::config;
 use crate::findings::{self, Finding};
 use crate::outbox::TableName;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Catalog, Control, Slot, Table};
+use crate::postgres::control::{Catalog, Control, Kin, Slot, Table};
 use crate::postgres::error::Error;
-use crate::postgres::survey::{Outbox, Publication};
+use crate::postgres::publication::Publication;
+use crate::postgres::survey::Outbox;
 use crate::wal::pgoutput::RelationId;
 
 /// The control connection of a session, and the question that is under way on it.
@@ -39,8 +41,8 @@ pub(super) struct Unresolved {
 pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
-    /// The publication and the slot as they are now.
-    State { publication: Option<Publication>, slot: Option<Box<Slot>> },
+    /// The publication and the slot as they are now, and the outboxes that are not there any more.
+    State { publication: Option<Publication>, slot: Option<Box<Slot>>, dropped: Vec<RelationId> },
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -50,8 +52,8 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<(Option<Publication>, Option<Box<Slot>>), Error>),
-    Ancestors(Result<Vec<Table>, Error>),
+    State(Result<Seen, Error>),
+    Kin(Result<Option<Kin>, Error>),
     Control(Result<Control, Error>),
 }
 
@@ -99,8 +101,9 @@ impl ControlWatch {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
             let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
             let version_num = self.version_num;
+            let outboxes: Vec<_> = self.outboxes.iter().map(|outbox| outbox.table.id).collect();
             self.asked = Some(Box::pin(async move {
-                Answer::State(state(&catalog, &publication, &slot, version_num).await)
+                Answer::State(state(&catalog, &publication, &slot, &outboxes, version_num).await)
             }));
         }
     }
@@ -127,18 +130,12 @@ impl ControlWatch {
 
     fn answered(&mut self, answer: Answer) -> Seen {
         match answer {
-            Answer::State(Ok((publication, slot))) => {
+            Answer::State(Ok(state)) => {
                 self.ask_for_unresolved();
-                Seen::State { publication, slot }
+                state
             }
-            Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
-                Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
-                    Seen::Elsewhere(id)
-                }
-                Some(Unresolved { table, .. }) if ancestors.is_empty() => {
-                    Seen::Ours(findings::table_gone(&table))
-                }
-                Some(Unresolved { table, .. }) => Seen::Ours(findings::partition_leaf(&table)),
+            Answer::Kin(Ok(kin)) => match self.unresolved.take() {
+                Some(unresolved) => self.resolved(&unresolved, kin),
                 None => Seen::Nothing,
             },
             Answer::Control(Ok(control)) => {
@@ -151,7 +148,7 @@ impl ControlWatch {
                 Seen::Gone(error)
             }
             // If the connection is gone, its end tells; after any other failure the next tick asks again.
-            Answer::State(Err(error)) | Answer::Ancestors(Err(error)) => {
+            Answer::State(Err(error)) | Answer::Kin(Err(error)) => {
                 tracing::debug!("control connection: {error}");
                 Seen::Nothing
             }
@@ -173,15 +170,40 @@ impl ControlWatch {
         &self.outboxes
     }
 
-    fn are_ours(&self, ancestors: &[Table]) -> bool {
-        ancestors.iter().any(|table| self.outboxes.iter().any(|outbox| outbox.table.is_same(table)))
+    /// An unknown table is ours if it is part of an outbox, or an outbox is part of it.
+    fn resolved(&self, Unresolved { id, table }: &Unresolved, kin: Option<Kin>) -> Seen {
+        let Some(kin) = kin else {
+            return Seen::Ours(findings::table_gone(table));
+        };
+        if self.ours(&kin.above).is_some() {
+            return Seen::Ours(findings::partition_leaf(table));
+        }
+        match self.ours(&kin.below) {
+            Some(outbox) => Seen::Ours(findings::partition_root(table, &outbox.table.name)),
+            None => Seen::Elsewhere(*id),
+        }
+    }
+
+    fn ours(&self, tables: &[Table]) -> Option<&Outbox> {
+        self.outboxes.iter().find(|outbox| tables.iter().any(|table| outbox.table.is_same(table)))
+    }
+
+    /// Tells PostgreSQL by SQL what a stream that has failed can tell it no more.
+    ///
+    /// # Errors
+    /// If there is no connection, or the server refuses.
+    pub(super) async fn confirm(&self, slot: &str, confirmed: ConfirmedLsn) -> Result<(), Error> {
+        match &self.control {
+            Some(control) => control.catalog().confirm(slot, confirmed).await,
+            None => Err(Error::Closed { action: "control connection".into() }),
+        }
     }
 
     fn ask_for_unresolved(&mut self) {
         let catalog = self.control.as_ref().map(Control::catalog);
         if let (Some(catalog), Some(Unresolved { id, .. }), None) = (catalog, &self.unresolved, &self.asked) {
             let id = *id;
-            self.asked = Some(Box::pin(async move { Answer::Ancestors(catalog.ancestors(id).await) }));
+            self.asked = Some(Box::pin(async move { Answer::Kin(catalog.kin(id).await) }));
         }
     }
 
@@ -198,10 +220,12 @@ async fn state(
     catalog: &Catalog,
     publication: &str,
     slot: &str,
+    outboxes: &[RelationId],
     version_num: u32,
-) -> Result<(Option<Publication>, Option<Box<Slot>>), Error> {
+) -> Result<Seen, Error> {
     let publication = catalog.publication(publication, slot, version_num).await?;
-    Ok((publication, catalog.slot(slot).await?.map(Box::new)))
+    let dropped = catalog.dropped(outboxes).await?;
+    Ok(Seen::State { publication, slot: catalog.slot(slot).await?.map(Box::new), dropped })
 }
 
 async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>) -> Answer {

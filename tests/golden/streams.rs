@@ -4,6 +4,9 @@
 //! transaction ids, object ids and times, so only the first paragraph is complete. Further ones refer to it: `@3 9:1a2b 17:c0`
 //! is its third message with two bytes replaced at 9 and one at 17. A message that is not like any of them is complete.
 
+#![allow(clippy::allow_attributes, reason = "`expect` fails where everything is used")]
+#![allow(dead_code, reason = "the fuzz bodies only read")]
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;

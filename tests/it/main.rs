@@ -29,6 +29,7 @@ mod servers;
 mod setup;
 mod setup_waits;
 mod status;
+mod stream;
 mod tables;
 mod topics;
 mod values;
