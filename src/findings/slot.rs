@@ -67,9 +67,7 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
              standby. Who it is: SELECT * FROM pg_stat_replication",
         ));
     }
-    findings.extend(
-        survey.publication.as_ref().and_then(|publication| perhaps_newer(name, publication, survey, wanted)),
-    );
+    findings.extend(survey.publication.iter().flat_map(|seen| perhaps_newer(name, seen, survey, wanted)));
     findings
 }
 
@@ -79,10 +77,11 @@ fn perhaps_newer(
     publication: &Publication,
     survey: &Survey,
     wanted: &Wanted<'_>,
-) -> Option<Finding> {
+) -> Vec<Finding> {
     let name = wanted.publication;
+    let mut findings = Vec::new();
     if publication.perhaps_newer {
-        return Some(Finding::warn(
+        findings.push(Finding::warn(
             "publication_perhaps_newer",
             format!(
                 "the server's books do not show that publication \"{name}\" is older than slot \"{slot}\": if it was made \
@@ -98,17 +97,19 @@ fn perhaps_newer(
         let listed = publication.of(outbox).and_then(|published| published.listed);
         listed.is_some_and(|listed| listed.perhaps_newer && !listed.from_the_first)
     };
-    let outbox = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).find(newer)?;
-    let table = &outbox.table.name;
-    Some(Finding::warn(
-        "publication_perhaps_newer",
-        format!(
-            "the server's books do not show that publication \"{name}\" held table \"{table}\" before the position of slot \
-             \"{slot}\": rows that were committed while it did not hold the table are not sent"
-        ),
-        "nothing to do if no rows were written then; other slots of the server hide the order for a time. If there are such \
-         rows: send them again from the table",
-    ))
+    for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).filter(newer) {
+        let table = &outbox.table.name;
+        findings.push(Finding::warn(
+            "publication_perhaps_newer",
+            format!(
+                "the server's books do not show that publication \"{name}\" held table \"{table}\" before the position of slot \
+                 \"{slot}\": rows that were committed while it did not hold the table are not sent"
+            ),
+            "nothing to do if no rows were written then; other slots of the server hide the order for a time. If there are \
+             such rows: send them again from the table",
+        ));
+    }
+    findings
 }
 
 fn lost(name: &str, slot: &Slot) -> Finding {

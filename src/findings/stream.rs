@@ -60,7 +60,7 @@ pub(super) fn not_convertible(place: &str) -> String {
     format!(
         "that row, at {lsn}, cannot be sent in UTF-8, and its transaction must be passed over; all before it is in Kafka. As a \
          role with REPLICATION, in the database: SELECT set_config('client_encoding', getdatabaseencoding(), false); SELECT \
-         pg_replication_slot_advance({slot}, (SELECT max(lsn) FROM {changes} WHERE xid::text = (SELECT xid::text FROM {changes} \
+         pg_replication_slot_advance({slot}, (SELECT max(lsn) FROM {changes} WHERE xid::text IN (SELECT xid::text FROM {changes} \
          WHERE lsn = {}))); then write the events of that transaction again, with characters that Unicode has",
         literal(lsn)
     )

@@ -56,7 +56,7 @@ pub struct Listed {
     pub id: u32,
     /// The transaction that made the table also put it in, so no row of it can be missing.
     pub from_the_first: bool,
-    /// It was put in by a transaction that the slot may have begun before.
+    /// It was put in by a transaction that the slot may have begun before, and that did not make the publication.
     pub perhaps_newer: bool,
 }
 
@@ -103,7 +103,7 @@ impl Catalog {
         let sql = format!(
             "SELECT c.oid, t.schemaname::text, t.tablename::text, {details}, r.oid, \
                     r.xmin = (SELECT a.xmin FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = -1), \
-                    (SELECT age(r.xmin) <= age(s.catalog_xmin) \
+                    (SELECT age(r.xmin) <= age(s.catalog_xmin) AND r.xmin <> p.xmin \
                        FROM pg_replication_slots s WHERE s.slot_name = $2::text::name) \
                FROM pg_publication_tables t \
                JOIN pg_publication p ON p.pubname = t.pubname \
