@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::Config;
+use crate::disposition::Disposition;
 use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
 use crate::metrics::{Deliveries, End, Metrics};
@@ -36,6 +37,7 @@ use crate::server_stop::ServerStop;
 use crate::silence::Silence;
 use crate::status::{State, Status};
 use crate::wal::{PgTimestamp, status_update};
+use control_link::Looked;
 use control_watch::{ControlWatch, Seen, Unresolved};
 use rejected::Stopped;
 use reports::{Failure, Trial};
@@ -49,6 +51,7 @@ pub use start::Known;
 /// A session that streams.
 pub struct Session<'a> {
     config: &'a Config,
+    known: &'a mut Known,
     status: &'a Status,
     metrics: &'a Metrics,
     outlet: &'a mut Outlet,
@@ -89,19 +92,20 @@ impl<'a> Session<'a> {
     pub async fn start(
         config: &'a Config,
         info: &ConnInfo,
-        known: &mut Known,
+        known: &'a mut Known,
         outlet: &'a mut Outlet,
         status: &'a Status,
         metrics: &'a Metrics,
     ) -> Result<Self, Error> {
         let started = start::start(config, info, known, outlet, status).await?;
-        Ok(Self::new(config, started, outlet, status, metrics))
+        Ok(Self::new(config, started, known, outlet, status, metrics))
     }
 
     /// A session whose stream has begun.
     fn new(
         config: &'a Config,
         started: Started,
+        known: &'a mut Known,
         outlet: &'a mut Outlet,
         status: &'a Status,
         metrics: &'a Metrics,
@@ -113,6 +117,7 @@ impl<'a> Session<'a> {
         Self {
             settling: outlet.unreported() > 0,
             config,
+            known,
             status,
             metrics,
             outlet,
@@ -154,8 +159,10 @@ impl<'a> Session<'a> {
             Err(error) => {
                 // What came after the last tick.
                 self.show_progress();
-                if matches!(error, Error::StreamEnded) {
-                    self.answer_goodbye().await;
+                match &error {
+                    Error::StreamEnded => self.answer_goodbye().await,
+                    _ if error.disposition() == Disposition::Stop => self.end_at(&error).await,
+                    _ => {}
                 }
                 Err(error)
             }
@@ -260,10 +267,12 @@ impl<'a> Session<'a> {
     fn seen(&mut self, seen: Seen) -> Result<(), Error> {
         match seen {
             Seen::Nothing => {}
-            Seen::State { publication, slot } => {
+            Seen::State(Looked { publication, slot, dropped }) => {
                 let outboxes: Vec<_> = self.control.outboxes().iter().collect();
                 let wanted = Wanted::new(self.config, self.control.server());
-                Findings(findings::publication(publication.as_ref(), &outboxes, &wanted)).accept()?;
+                let mut found = findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted);
+                found.extend(self.known.publication_seen(publication, &outboxes, self.config));
+                self.known.warn(Findings(found).accept()?);
                 let now = clock::now();
                 self.status.slot_seen(slot.as_deref(), now);
                 self.streams(slot.as_deref(), now)?;

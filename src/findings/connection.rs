@@ -1,6 +1,6 @@
 //! A connection that cannot be had: who is in the way, and who can help.
 
-use super::stream::NEW_PUBLICATION;
+use super::stream::{NEW_PUBLICATION, not_convertible};
 use super::{Finding, SLOT_IN_USE};
 use crate::disposition::Disposition;
 use crate::postgres::conninfo::ConnInfo;
@@ -90,6 +90,11 @@ fn of_server(error: &Error, server: &ServerError, info: &ConnInfo) -> Finding {
         ),
         // Said while a change is decoded: the server looks for the publication as it was at that change.
         "42704" if server.where_.is_some() => stop("publication_skipped", NEW_PUBLICATION.to_owned()),
+        // Said while a row is printed: untranslatable_character, character_not_in_repertoire.
+        "22P05" | "22021" if server.where_.is_some() => {
+            let place = server.where_.as_deref().and_then(|place| place.lines().next());
+            stop("value_not_utf8", not_convertible(place.unwrap_or_default()))
+        }
         "53300" => Finding::wait(
             "no_free_connection",
             message,

@@ -3,6 +3,7 @@
 //! A [`Finding`] is a value. What is seen on the servers goes into pure functions; findings come out, all at once, each
 //! with what mends it.
 
+mod changed;
 mod connection;
 mod outbox;
 mod publication;
@@ -23,10 +24,11 @@ use crate::outbox::Spec;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::survey::Survey;
 
+pub use changed::publication_changed;
 pub use connection::{of_login, of_replication};
 pub use publication::publication;
 pub use slot::SLOT_IN_USE;
-pub use stream::{partition_leaf, publication_skipped, table_gone};
+pub use stream::{partition_leaf, partition_root, publication_skipped, table_gone};
 
 /// One thing that is not as the relay needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +98,7 @@ pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec
         findings.extend(outbox::table(name, table.as_ref(), survey, wanted));
     }
     let tables: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
-    findings.extend(publication(survey.publication.as_ref(), &tables, wanted));
+    findings.extend(publication(survey.publication.as_ref(), &tables, &[], wanted));
     findings.extend(slot::slot(survey, wanted, known));
     findings.sort_by_key(|finding| finding.level);
     findings

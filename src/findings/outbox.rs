@@ -1,9 +1,11 @@
 //! An outbox table: is it there, is it in the write-ahead log, and has it, as published, the columns that are mapped.
 
+use super::publication::publish_whole;
 use super::{Finding, Wanted};
 use crate::outbox::{Mapping, Spec, TableName};
+use crate::postgres::publication::Published;
 use crate::postgres::sql::{self, identifier};
-use crate::postgres::survey::{Outbox, Published, Settings, Survey};
+use crate::postgres::survey::{Outbox, Settings, Survey};
 
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
@@ -41,14 +43,6 @@ pub(super) fn table(
         findings.extend(mapped(&column, &keys.join(" and "), outbox, published, wanted, &survey.server));
     }
     findings.extend(wrong_types(outbox, wanted.outbox));
-    if let Some(filter) = published.and_then(|published| published.row_filter.as_ref()) {
-        let publication = wanted.publication;
-        findings.push(Finding::warn(
-            "publication_row_filter",
-            format!("publication \"{publication}\" sends only those rows of \"{name}\" that match {filter}: others are never sent"),
-            format!("if every row shall be sent: {}", publish_whole(publication, name)),
-        ));
-    }
     findings
 }
 
@@ -104,14 +98,6 @@ fn mapped(
             format!("{}; or name one of its columns in {keys}", publish_whole(publication, table)),
         )
     })
-}
-
-/// SQL that takes a column list and a row filter away. In one transaction, so that no row falls between.
-fn publish_whole(publication: &str, table: &TableName) -> String {
-    let (publication, table) = (identifier(publication), sql::table(table));
-    format!(
-        "BEGIN; ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}; COMMIT"
-    )
 }
 
 /// Columns whose types cannot serve, or may not.

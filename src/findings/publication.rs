@@ -1,12 +1,21 @@
 //! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
 
 use super::{Finding, Wanted};
+use crate::outbox::TableName;
+use crate::postgres::publication::{Publication, Published};
 use crate::postgres::sql::{self, identifier};
-use crate::postgres::survey::{Kind, Outbox, Publication};
+use crate::postgres::survey::{Kind, Outbox};
+use crate::wal::pgoutput::RelationId;
 
-/// What is wrong with the publication that is wanted, for the `outboxes` that exist. Also looked at while streaming.
+/// What is wrong with the publication that is wanted, for the `outboxes` that exist. Also looked at while streaming: then
+/// those of the `dropped` tables may be gone.
 #[must_use]
-pub fn publication(found: Option<&Publication>, outboxes: &[&Outbox], wanted: &Wanted<'_>) -> Vec<Finding> {
+pub fn publication(
+    found: Option<&Publication>,
+    outboxes: &[&Outbox],
+    dropped: &[RelationId],
+    wanted: &Wanted<'_>,
+) -> Vec<Finding> {
     let Wanted { publication: name, database, .. } = *wanted;
     let Some(publication) = found else {
         let tables: Vec<_> = wanted.outbox.tables.iter().map(sql::table).collect();
@@ -29,11 +38,49 @@ pub fn publication(found: Option<&Publication>, outboxes: &[&Outbox], wanted: &W
             format!("ALTER PUBLICATION {} SET (publish = 'insert')", identifier(name)),
         ));
     }
-    for outbox in outboxes.iter().filter(|outbox| publication.of(outbox).is_none()) {
-        findings.push(unpublished(publication, name, outbox));
+    for outbox in outboxes {
+        match publication.of(outbox) {
+            Some(published) => findings.extend(row_filter(published, name)),
+            None if dropped.contains(&outbox.table.id) => findings.push(table_dropped(outbox, name)),
+            None => findings.push(unpublished(publication, name, outbox)),
+        }
     }
     findings.extend(publication.warnings(name));
     findings
+}
+
+fn table_dropped(outbox: &Outbox, publication: &str) -> Finding {
+    let table = &outbox.table.name;
+    Finding::stop(
+        "table_dropped",
+        format!("table \"{table}\" was dropped"),
+        format!(
+            "make it again (outbox-relay setup --print shows how) and, in one transaction with that, ALTER PUBLICATION {} ADD \
+             TABLE {}, so that no row falls between. Then start the relay",
+            identifier(publication),
+            sql::table(table)
+        ),
+    )
+}
+
+fn row_filter(published: &Published, publication: &str) -> Option<Finding> {
+    let table = &published.table.name;
+    let filter = published.row_filter.as_ref()?;
+    Some(Finding::warn(
+        "publication_row_filter",
+        format!(
+            "publication \"{publication}\" sends only those rows of \"{table}\" that match {filter}: others are never sent"
+        ),
+        format!("if every row shall be sent: {}", publish_whole(publication, table)),
+    ))
+}
+
+/// SQL that takes a column list and a row filter away. In one transaction, so that no row falls between.
+pub(super) fn publish_whole(publication: &str, table: &TableName) -> String {
+    let (publication, table) = (identifier(publication), sql::table(table));
+    format!(
+        "BEGIN; ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}; COMMIT"
+    )
 }
 
 fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Finding {

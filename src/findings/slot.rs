@@ -3,8 +3,9 @@
 use super::{Finding, Wanted};
 use crate::lsn::Lsn;
 use crate::postgres::control::Slot;
+use crate::postgres::publication::Publication;
 use crate::postgres::sql::literal;
-use crate::postgres::survey::Survey;
+use crate::postgres::survey::{Outbox, Survey};
 
 /// The one finding that a relay waits out as a standby.
 pub const SLOT_IN_USE: &str = "slot_in_use";
@@ -66,17 +67,46 @@ fn existing(name: &str, slot: &Slot, survey: &Survey, wanted: &Wanted<'_>) -> Ve
              standby. Who it is: SELECT * FROM pg_stat_replication",
         ));
     }
-    if survey.publication.as_ref().is_some_and(|publication| publication.perhaps_newer) {
-        let publication = wanted.publication;
+    findings.extend(survey.publication.iter().flat_map(|seen| perhaps_newer(name, seen, survey, wanted)));
+    findings
+}
+
+/// Whether somebody may have made or changed the publication while nobody was looking.
+fn perhaps_newer(
+    slot: &str,
+    publication: &Publication,
+    survey: &Survey,
+    wanted: &Wanted<'_>,
+) -> Vec<Finding> {
+    let name = wanted.publication;
+    let mut findings = Vec::new();
+    if publication.perhaps_newer {
         findings.push(Finding::warn(
             "publication_perhaps_newer",
             format!(
-                "the server's books do not show that publication \"{publication}\" is older than slot \"{name}\": if it was made \
-                 or changed after the slot, the relay stops at rows that were written before that"
+                "the server's books do not show that publication \"{name}\" is older than slot \"{slot}\": if it was made \
+                 after the slot, the relay stops at rows that were written before that; if it was altered, rows that it left \
+                 out before are not sent"
             ),
             "nothing to do if it was made first, as outbox-relay setup does: other slots of the server hide the order for a \
-             time. If it was made or changed later: send the rows written before that again from the table, drop the \
-             slot, and let the relay make it anew",
+             time. If it was made or altered later: send the rows written before that again from the table; if the relay \
+             stops at them, also drop the slot, and let the relay make it anew",
+        ));
+    }
+    let newer = |outbox: &&Outbox| {
+        let listed = publication.of(outbox).and_then(|published| published.listed);
+        listed.is_some_and(|listed| listed.perhaps_newer && !listed.from_the_first)
+    };
+    for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).filter(newer) {
+        let table = &outbox.table.name;
+        findings.push(Finding::warn(
+            "publication_perhaps_newer",
+            format!(
+                "the server's books do not show that publication \"{name}\" held table \"{table}\" before the position of slot \
+                 \"{slot}\": rows that were committed while it did not hold the table are not sent"
+            ),
+            "nothing to do if no rows were written then; other slots of the server hide the order for a time. If there are \
+             such rows: send them again from the table",
         ));
     }
     findings

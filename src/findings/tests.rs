@@ -1,5 +1,6 @@
 //! Every finding about PostgreSQL, as a person reads it. Real servers stage them in `tests/it/check.rs`.
 
+mod changes;
 mod connection;
 
 use super::*;
@@ -7,7 +8,8 @@ use crate::config;
 use crate::outbox::TableName;
 use crate::postgres::control::Slot;
 use crate::postgres::control::Table;
-use crate::postgres::survey::{Column, Kind, Outbox, Publication, Published, Role, Settings};
+use crate::postgres::publication::{Listed, Publication, Published};
+use crate::postgres::survey::{Column, Kind, Outbox, Role, Settings};
 use crate::wal::pgoutput::RelationId;
 
 fn table(schema: &str, name: &str) -> TableName {
@@ -54,6 +56,9 @@ fn healthy() -> Survey {
             }),
         )],
         publication: Some(Publication {
+            id: 16_390,
+            version: 740,
+            owner: 10,
             inserts: true,
             further: Vec::new(),
             via_root: true,
@@ -63,6 +68,7 @@ fn healthy() -> Survey {
                 table: outbox,
                 columns: Some(names.map(str::to_owned).to_vec()),
                 row_filter: None,
+                listed: Some(Listed { id: 16_391, from_the_first: false, perhaps_newer: false }),
             }],
             perhaps_newer: false,
         }),
@@ -305,9 +311,9 @@ fn the_publication() {
     "#
     );
     insta::assert_snapshot!(shown(|survey| published(survey).perhaps_newer = true), @r#"
-    warn publication_perhaps_newer: the server's books do not show that publication "outbox_relay" is older than slot "outbox_relay": if it was made or changed after the slot, the relay stops at rows that were written before that
+    warn publication_perhaps_newer: the server's books do not show that publication "outbox_relay" is older than slot "outbox_relay": if it was made after the slot, the relay stops at rows that were written before that; if it was altered, rows that it left out before are not sent
 
-    hint: nothing to do if it was made first, as outbox-relay setup does: other slots of the server hide the order for a time. If it was made or changed later: send the rows written before that again from the table, drop the slot, and let the relay make it anew
+    hint: nothing to do if it was made first, as outbox-relay setup does: other slots of the server hide the order for a time. If it was made or altered later: send the rows written before that again from the table; if the relay stops at them, also drop the slot, and let the relay make it anew
     "#);
 }
 
@@ -426,7 +432,7 @@ fn the_stream() {
     insta::assert_snapshot!(partition_leaf(&table("public", "outbox_1")), @r#"
     rows of partition "public.outbox_1" are published under its own name, not that of its table
 
-    hint: ALTER PUBLICATION … SET (publish_via_partition_root = true)
+    hint: name the partitions in outbox.tables, and start the relay: rows that are written already come under these names. For later ones ALTER PUBLICATION … SET (publish_via_partition_root = true); when the relay stops at the first of them, name the table again
     "#);
     insta::assert_snapshot!(table_gone(&table("public", "notes")), @r#"
     rows of table "public.notes" are in the stream, but the table is not in the catalog any more

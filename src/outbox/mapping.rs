@@ -71,7 +71,7 @@ pub(super) enum TimestampType {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MappingError {
     /// A configured column is not there (or not published).
-    #[error("table \"{table}\" has no column \"{column}\", which {key} names; it has {}", columns.join(", "))]
+    #[error("table \"{table}\" has no column \"{column}\", which {key} names; it has {}", listed(columns))]
     MissingColumn {
         /// The table.
         table: TableName,
@@ -95,6 +95,10 @@ pub enum MappingError {
         /// Its type.
         type_id: u32,
     },
+}
+
+fn listed(columns: &[String]) -> String {
+    if columns.is_empty() { "none".to_owned() } else { columns.join(", ") }
 }
 
 // Object ids of built-in types never change (src/include/catalog/pg_type.dat).

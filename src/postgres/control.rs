@@ -16,6 +16,7 @@ use tokio_postgres::{Client, NoTls, Row};
 use super::conninfo::{ConnInfo, Host};
 use super::error::Error;
 use super::startup::{UNLIMITED, UNLIMITED_TRANSACTION};
+use crate::ack::ConfirmedLsn;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
 
@@ -46,6 +47,15 @@ impl Table {
     pub fn is_same(&self, other: &Self) -> bool {
         self.id == other.id || self.name == other.name
     }
+}
+
+/// A table, and what is a part of what: partitions, and tables that inherit in the old way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// The table and all that it is a part of.
+    pub above: Vec<Table>,
+    /// All that are parts of it.
+    pub below: Vec<Table>,
 }
 
 /// A transaction that keeps a new slot waiting.
@@ -160,17 +170,54 @@ impl Drop for Control {
 }
 
 impl Catalog {
-    /// The tables that table `id` is a partition of, and itself; empty if it is not in the catalog any more.
+    /// Table `id` with those that it is a part of, and those that are parts of it; `None` if it is not in the catalog any
+    /// more.
     ///
     /// # Errors
     /// If the query fails.
-    pub async fn ancestors(&self, id: RelationId) -> Result<Vec<Table>, Error> {
+    pub async fn kin(&self, id: RelationId) -> Result<Option<Kin>, Error> {
         const ACTION: &str = "look at the partitions of a table";
-        let sql = "SELECT c.oid, n.nspname::text, c.relname::text \
+        let sql = "WITH RECURSIVE \
+                       above(oid) AS (SELECT $1::oid UNION \
+                           SELECT i.inhparent FROM pg_inherits i JOIN above ON i.inhrelid = above.oid), \
+                       below(oid) AS (SELECT $1::oid UNION \
+                           SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = below.oid) \
+                   SELECT c.oid, n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM above) \
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                    WHERE c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_ancestors($1::oid::regclass))";
+                    WHERE c.oid IN (SELECT oid FROM above UNION SELECT oid FROM below)";
         let rows = self.query(ACTION, sql, &[&id.0]).await?;
-        rows.iter().filter_map(|row| table(row).transpose()).collect::<Result<_, _>>().map_err(wrong(ACTION))
+        let mut kin = Kin::default();
+        for row in &rows {
+            let is_above = row.try_get(3).map_err(wrong(ACTION))?;
+            let side = if is_above { &mut kin.above } else { &mut kin.below };
+            side.extend(table(row).map_err(wrong(ACTION))?);
+        }
+        Ok((!rows.is_empty()).then_some(kin))
+    }
+
+    /// Those of `tables` that are not in the catalog any more.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn dropped(&self, tables: &[RelationId]) -> Result<Vec<RelationId>, Error> {
+        const ACTION: &str = "look for the outbox tables";
+        let tables: Vec<u32> = tables.iter().map(|table| table.0).collect();
+        let sql = "SELECT oid FROM unnest($1::oid[]) AS oid WHERE oid NOT IN (SELECT oid FROM pg_class)";
+        let rows = self.query(ACTION, sql, &[&tables]).await?;
+        let ids = rows.iter().map(|row| row.try_get(0).map(RelationId));
+        ids.collect::<Result<_, _>>().map_err(wrong(ACTION))
+    }
+
+    /// Tells the server by SQL that everything up to `confirmed` is done with, for a slot that nobody uses.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn confirm(&self, slot: &str, confirmed: ConfirmedLsn) -> Result<(), Error> {
+        const ACTION: &str = "advance the slot";
+        // Never back, and not by nothing: a slot that has confirmed that much already is an error there.
+        let sql = "SELECT pg_replication_slot_advance(slot_name, $2::text::pg_lsn) FROM pg_replication_slots \
+                    WHERE slot_name = $1::text::name AND confirmed_flush_lsn < $2::text::pg_lsn";
+        self.query(ACTION, sql, &[&slot, &confirmed.lsn().to_string()]).await.map(drop)
     }
 
     /// The transactions that write and are open: a new slot waits for each of them.

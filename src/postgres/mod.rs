@@ -8,6 +8,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod control;
 pub mod error;
+pub mod publication;
 pub mod rows;
 pub mod slot_wait;
 pub mod sql;

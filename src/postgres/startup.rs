@@ -22,14 +22,16 @@ use crate::disposition::Disposition;
 /// Settings every session starts with, whatever the role, the database or the server is set to.
 ///
 /// They pin how values are printed: what is relayed must not depend on who connects. 3 for `extra_float_digits` is what
-/// PostgreSQL's own subscriber asks for: floats come out exact.
-const PINNED: [(&str, &str); 6] = [
+/// PostgreSQL's own subscriber asks for: floats come out exact. And they pin that warnings come: that rows are skipped for
+/// want of a publication is no more than a warning since PostgreSQL 18.
+const PINNED: [(&str, &str); 7] = [
     ("client_encoding", "UTF8"),
     ("bytea_output", "hex"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "3"),
     ("TimeZone", "UTC"),
+    ("client_min_messages", "notice"),
 ];
 
 /// Limits meant for interactive work, which would cut off large transactions, the creation of a slot, and a control

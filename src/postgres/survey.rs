@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::control::{Catalog, Slot, Table, wrong};
 use super::error::Error;
+use super::publication::Publication;
 use crate::outbox::TableName;
 use crate::wal::pgoutput::RelationId;
 
@@ -102,36 +103,6 @@ pub struct Column {
     pub generated: bool,
 }
 
-/// A publication, as the catalog has it now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
-    /// Whether it publishes INSERTs.
-    pub inserts: bool,
-    /// What else it publishes: `UPDATE`, …
-    pub further: Vec<&'static str>,
-    /// `publish_via_partition_root`.
-    pub via_root: bool,
-    /// `FOR ALL TABLES`.
-    pub all_tables: bool,
-    /// The tables that were named, before partitions are resolved.
-    pub listed: Vec<RelationId>,
-    /// The tables whose rows it sends, under these names; with `publish_via_partition_root`, the roots.
-    pub tables: Vec<Published>,
-    /// It was made or changed by a transaction that the slot may have begun before.
-    pub perhaps_newer: bool,
-}
-
-/// A table of a publication.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The table.
-    pub table: Table,
-    /// Its published columns; `None` before PostgreSQL 15, which publishes all.
-    pub columns: Option<Vec<String>>,
-    /// Which rows it sends; `None`: all.
-    pub row_filter: Option<String>,
-}
-
 impl Settings {
     /// 17 of 17.11.
     #[must_use]
@@ -148,14 +119,6 @@ impl Kind {
             Self::Plain | Self::Partitioned => None,
             Self::Other(what) => Some(what),
         }
-    }
-}
-
-impl Publication {
-    /// What it publishes of `outbox`, which may have been renamed, or dropped and made again, since it was looked at.
-    #[must_use]
-    pub fn of(&self, outbox: &Outbox) -> Option<&Published> {
-        self.tables.iter().find(|published| published.table.is_same(&outbox.table))
     }
 }
 
@@ -268,47 +231,7 @@ impl Catalog {
         });
         columns.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
-
-    /// The publication `name`; `None` if there is none. It may be newer than `slot` if the transaction that made it, or
-    /// added a table, is not older than all that the slot has to decode (`catalog_xmin`).
-    ///
-    /// # Errors
-    /// If a query fails.
-    pub async fn publication(
-        &self,
-        name: &str,
-        slot: &str,
-        version_num: u32,
-    ) -> Result<Option<Publication>, Error> {
-        const ACTION: &str = "look at the publication";
-        let sql = "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, p.puballtables, \
-                          ARRAY(SELECT prrelid FROM pg_publication_rel WHERE prpubid = p.oid), \
-                          coalesce((SELECT least(age(p.xmin), (SELECT min(age(xmin)) FROM pg_publication_rel \
-                                                                WHERE prpubid = p.oid)) <= age(s.catalog_xmin) \
-                                      FROM pg_replication_slots s WHERE s.slot_name = $2::text::name), false) \
-                     FROM pg_publication p WHERE p.pubname = $1::text::name";
-        let rows = self.query(ACTION, sql, &[&name, &slot]).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let details = if version_num >= LISTS_COLUMNS {
-            "t.attnames::text[], t.rowfilter"
-        } else {
-            "NULL::text[], NULL::text"
-        };
-        let sql = format!(
-            "SELECT c.oid, t.schemaname::text, t.tablename::text, {details} FROM pg_publication_tables t \
-               JOIN pg_namespace n ON n.nspname = t.schemaname \
-               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
-              WHERE t.pubname = $1::text::name"
-        );
-        let tables = self.query(ACTION, &sql, &[&name]).await?;
-        publication(row, &tables).map(Some).map_err(wrong(ACTION))
-    }
 }
-
-/// The first release whose publications can leave out columns and rows.
-const LISTS_COLUMNS: u32 = 150_000;
 
 fn settings(row: &Row) -> Result<Settings, tokio_postgres::Error> {
     let number = |index: usize| row.try_get::<_, i32>(index).map(|number| u32::try_from(number).unwrap_or(0));
@@ -343,29 +266,5 @@ fn outbox(row: &Row, table: Table, columns: Vec<Column>) -> Result<Outbox, tokio
         readable: row.try_get(3)?,
         has_rows: false,
         columns,
-    })
-}
-
-fn publication(row: &Row, tables: &[Row]) -> Result<Publication, tokio_postgres::Error> {
-    let mut further = Vec::new();
-    for (index, operation) in [(1, "UPDATE"), (2, "DELETE"), (3, "TRUNCATE")] {
-        if row.try_get(index)? {
-            further.push(operation);
-        }
-    }
-    let listed: Vec<u32> = row.try_get(6)?;
-    let published = |row: &Row| {
-        let name = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
-        let table = Table { id: RelationId(row.try_get(0)?), name };
-        Ok(Published { table, columns: row.try_get(3)?, row_filter: row.try_get(4)? })
-    };
-    Ok(Publication {
-        inserts: row.try_get(0)?,
-        further,
-        via_root: row.try_get(4)?,
-        all_tables: row.try_get(5)?,
-        listed: listed.into_iter().map(RelationId).collect(),
-        tables: tables.iter().map(published).collect::<Result<_, tokio_postgres::Error>>()?,
-        perhaps_newer: row.try_get(7)?,
     })
 }

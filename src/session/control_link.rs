@@ -3,20 +3,30 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::ack::ConfirmedLsn;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Control, Slot, Table};
+use crate::postgres::control::{Control, Kin, Slot};
 use crate::postgres::error::Error;
-use crate::postgres::survey::Publication;
+use crate::postgres::publication::Publication;
 use crate::wal::pgoutput::RelationId;
 
 /// A control connection, as far as a session needs one while it streams: [`Control`], or what stands in for it in the
 /// simulation.
 pub(super) trait ControlLink: Send {
-    /// Asks for publication and slot as they are now.
-    fn state(&self, publication: &str, slot: &str, version_num: u32) -> Asked<State>;
+    /// Looks at publication, slot and outboxes.
+    fn look(
+        &self,
+        publication: &str,
+        slot: &str,
+        outboxes: Vec<RelationId>,
+        version_num: u32,
+    ) -> Asked<Looked>;
 
-    /// Asks for the tables that table `id` is a partition of, and itself.
-    fn ancestors(&self, id: RelationId) -> Asked<Vec<Table>>;
+    /// Asks for what table `id` is a part of, and for its own parts.
+    fn kin(&self, id: RelationId) -> Asked<Option<Kin>>;
+
+    /// Tells the server by SQL that everything up to `confirmed` is done with, for a slot that nobody uses.
+    fn confirm(&self, slot: &str, confirmed: ConfirmedLsn) -> Asked<()>;
 
     /// Connects again to `server`, which it was connected to.
     fn again(&self, server: ConnInfo) -> Asked<Box<dyn ControlLink>>;
@@ -28,21 +38,38 @@ pub(super) trait ControlLink: Send {
 /// A question that is under way.
 pub(super) type Asked<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
-/// Publication and slot.
-pub(super) type State = (Option<Publication>, Option<Box<Slot>>);
+/// What a look at the catalog shows.
+pub(super) struct Looked {
+    pub(super) publication: Option<Publication>,
+    pub(super) slot: Option<Box<Slot>>,
+    /// Outboxes that are not there any more.
+    pub(super) dropped: Vec<RelationId>,
+}
 
 impl ControlLink for Control {
-    fn state(&self, publication: &str, slot: &str, version_num: u32) -> Asked<State> {
+    fn look(
+        &self,
+        publication: &str,
+        slot: &str,
+        outboxes: Vec<RelationId>,
+        version_num: u32,
+    ) -> Asked<Looked> {
         let (catalog, publication, slot) = (self.catalog(), publication.to_owned(), slot.to_owned());
         Box::pin(async move {
             let publication = catalog.publication(&publication, &slot, version_num).await?;
-            Ok((publication, catalog.slot(&slot).await?.map(Box::new)))
+            let dropped = catalog.dropped(&outboxes).await?;
+            Ok(Looked { publication, slot: catalog.slot(&slot).await?.map(Box::new), dropped })
         })
     }
 
-    fn ancestors(&self, id: RelationId) -> Asked<Vec<Table>> {
+    fn kin(&self, id: RelationId) -> Asked<Option<Kin>> {
         let catalog = self.catalog();
-        Box::pin(async move { catalog.ancestors(id).await })
+        Box::pin(async move { catalog.kin(id).await })
+    }
+
+    fn confirm(&self, slot: &str, confirmed: ConfirmedLsn) -> Asked<()> {
+        let (catalog, slot) = (self.catalog(), slot.to_owned());
+        Box::pin(async move { catalog.confirm(&slot, confirmed).await })
     }
 
     fn again(&self, server: ConnInfo) -> Asked<Box<dyn ControlLink>> {

@@ -8,15 +8,16 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::control_link::{ControlLink, State};
+use super::control_link::{ControlLink, Looked};
+use crate::ack::ConfirmedLsn;
 use crate::clock;
 use crate::config;
 use crate::findings::{self, Finding};
 use crate::outbox::TableName;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Slot, Table};
+use crate::postgres::control::{Kin, Table};
 use crate::postgres::error::Error;
-use crate::postgres::survey::{Outbox, Publication};
+use crate::postgres::survey::Outbox;
 use crate::wal::pgoutput::RelationId;
 
 /// The control connection of a session, and the question that is under way on it.
@@ -45,8 +46,8 @@ pub(super) struct Unresolved {
 pub(super) enum Seen {
     /// Nothing that matters.
     Nothing,
-    /// The publication and the slot as they are now.
-    State { publication: Option<Publication>, slot: Option<Box<Slot>> },
+    /// What publication, slot and outboxes are now.
+    State(Looked),
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
@@ -58,8 +59,8 @@ pub(super) enum Seen {
 }
 
 enum Answer {
-    State(Result<State, Error>),
-    Ancestors(Result<Vec<Table>, Error>),
+    State(Result<Looked, Error>),
+    Kin(Result<Option<Kin>, Error>),
     Control(Result<Box<dyn ControlLink>, Error>),
 }
 
@@ -113,12 +114,13 @@ impl ControlWatch {
         }
         if self.connected {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
+            let outboxes = self.outboxes.iter().map(|outbox| outbox.table.id).collect();
             let limit = self.patience;
-            let state = self.control.state(&postgres.publication, &postgres.slot, self.version_num);
+            let looked = self.control.look(&postgres.publication, &postgres.slot, outboxes, self.version_num);
             self.asked = Some(Box::pin(async move {
                 let action = "look at publication and slot";
                 let late = |_| Err(Error::Timeout { action: action.into(), limit });
-                Answer::State(tokio::time::timeout(limit, state).await.unwrap_or_else(late))
+                Answer::State(tokio::time::timeout(limit, looked).await.unwrap_or_else(late))
             }));
         }
     }
@@ -145,18 +147,12 @@ impl ControlWatch {
 
     fn answered(&mut self, answer: Answer) -> Seen {
         match answer {
-            Answer::State(Ok((publication, slot))) => {
+            Answer::State(Ok(looked)) => {
                 self.ask_for_unresolved();
-                Seen::State { publication, slot }
+                Seen::State(looked)
             }
-            Answer::Ancestors(Ok(ancestors)) => match self.unresolved.take() {
-                Some(Unresolved { id, .. }) if !ancestors.is_empty() && !self.are_ours(&ancestors) => {
-                    Seen::Elsewhere(id)
-                }
-                Some(Unresolved { table, .. }) if ancestors.is_empty() => {
-                    Seen::Ours(findings::table_gone(&table))
-                }
-                Some(Unresolved { table, .. }) => Seen::Ours(findings::partition_leaf(&table)),
+            Answer::Kin(Ok(kin)) => match self.unresolved.take() {
+                Some(unresolved) => self.resolved(&unresolved, kin),
                 None => Seen::Nothing,
             },
             Answer::Control(Ok(control)) => {
@@ -171,7 +167,7 @@ impl ControlWatch {
             }
             // If the connection is gone, its end tells; after any other failure the next tick asks again.
             Answer::State(Err(Error::Timeout { .. })) => Seen::Unanswered,
-            Answer::State(Err(error)) | Answer::Ancestors(Err(error)) => {
+            Answer::State(Err(error)) | Answer::Kin(Err(error)) => {
                 tracing::debug!("control connection: {error}");
                 Seen::Nothing
             }
@@ -193,14 +189,39 @@ impl ControlWatch {
         &self.outboxes
     }
 
-    fn are_ours(&self, ancestors: &[Table]) -> bool {
-        ancestors.iter().any(|table| self.outboxes.iter().any(|outbox| outbox.table.is_same(table)))
+    /// An unknown table is ours if it is part of an outbox, or an outbox is part of it.
+    fn resolved(&self, Unresolved { id, table }: &Unresolved, kin: Option<Kin>) -> Seen {
+        let Some(kin) = kin else {
+            return Seen::Ours(findings::table_gone(table));
+        };
+        if self.ours(&kin.above).is_some() {
+            return Seen::Ours(findings::partition_leaf(table));
+        }
+        match self.ours(&kin.below) {
+            Some(outbox) => Seen::Ours(findings::partition_root(table, &outbox.table.name)),
+            None => Seen::Elsewhere(*id),
+        }
+    }
+
+    fn ours(&self, tables: &[Table]) -> Option<&Outbox> {
+        self.outboxes.iter().find(|outbox| tables.iter().any(|table| outbox.table.is_same(table)))
+    }
+
+    /// Tells PostgreSQL by SQL what a stream that has failed can tell it no more.
+    ///
+    /// # Errors
+    /// If there is no connection, or the server refuses.
+    pub(super) async fn confirm(&self, slot: &str, confirmed: ConfirmedLsn) -> Result<(), Error> {
+        if !self.connected {
+            return Err(Error::Closed { action: "control connection".into() });
+        }
+        self.control.confirm(slot, confirmed).await
     }
 
     fn ask_for_unresolved(&mut self) {
         if let (true, Some(Unresolved { id, .. }), None) = (self.connected, &self.unresolved, &self.asked) {
-            let ancestors = self.control.ancestors(*id);
-            self.asked = Some(Box::pin(async move { Answer::Ancestors(ancestors.await) }));
+            let kin = self.control.kin(*id);
+            self.asked = Some(Box::pin(async move { Answer::Kin(kin.await) }));
         }
     }
 

@@ -112,7 +112,8 @@ impl Error {
                 Some(
                     "set [outbox.columns], [outbox.headers] and [route] to the table's columns. A row that was written \
                      before the table was changed comes as the table was then: where a column was renamed, start once \
-                     with the old names, until the relay has passed those rows"
+                     with the old names, until the relay has passed those rows. A column that the table has, and the \
+                     message does not list, is left out by the publication's column list (outbox-relay check shows it)"
                         .to_owned(),
                 )
             }

@@ -14,6 +14,7 @@ use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
+use crate::postgres::publication::Publication;
 use crate::postgres::slot_wait;
 use crate::postgres::survey::{Outbox, Settings, Survey};
 use crate::relay::{Relay, Start};
@@ -42,6 +43,8 @@ pub struct Known {
     /// What its slot had confirmed when it was seen last. A slot that was there and is gone was dropped by somebody, with
     /// what it had not confirmed; making it anew would start over silently.
     confirmed: Option<Lsn>,
+    /// The publication when it was looked at last.
+    publication: Option<Publication>,
     /// Warnings that were given.
     warned: Vec<Finding>,
     /// The walsender of our last session, which may outlive the connection to it.
@@ -138,13 +141,36 @@ impl Known {
         let before = found.len();
         found.retain(|finding| finding.id != SLOT_IN_USE);
         let in_use = found.len() < before;
-        for warning in Findings(found).accept()? {
+        let outboxes: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
+        found.extend(self.publication_seen(survey.publication.clone(), &outboxes, config));
+        self.warn(Findings(found).accept()?);
+        Ok(in_use)
+    }
+
+    /// What was done to the publication since it was looked at last.
+    pub(super) fn publication_seen(
+        &mut self,
+        publication: Option<Publication>,
+        outboxes: &[&Outbox],
+        config: &Config,
+    ) -> Vec<Finding> {
+        let name = &config.postgres.publication;
+        let found = match (&self.publication, &publication) {
+            (Some(before), Some(now)) => findings::publication_changed(before, now, outboxes, name),
+            _ => Vec::new(),
+        };
+        self.publication = publication;
+        found
+    }
+
+    /// Gives warnings, each once.
+    pub(super) fn warn(&mut self, warnings: Vec<Finding>) {
+        for warning in warnings {
             if !self.warned.contains(&warning) {
                 tracing::warn!("{warning}");
                 self.warned.push(warning);
             }
         }
-        Ok(in_use)
     }
 }
 

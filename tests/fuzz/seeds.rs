@@ -1,5 +1,8 @@
 //! Where a fuzzer starts from: one input of each kind, and the captured streams of a real server.
 
+#[path = "../golden/streams.rs"]
+mod streams;
+
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
 use outbox_relay::wal::pgoutput::{Logical, Origin, RelationId, Truncate, Type, Value};
@@ -67,7 +70,7 @@ fn enveloped(data: Bytes) -> Bytes {
     }))
 }
 
-/// The captured streams, a message an element.
+/// The captured streams of all versions, a message an element.
 fn captured() -> Vec<Vec<Bytes>> {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     let mut files: Vec<_> = std::fs::read_dir(golden)
@@ -76,10 +79,8 @@ fn captured() -> Vec<Vec<Bytes>> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "hex"))
         .collect();
     files.sort();
-    let message = |line: &str| {
-        (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect()
-    };
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap().lines().map(message).collect()).collect()
+    let streams = files.iter().flat_map(|path| streams::read(&std::fs::read_to_string(path).unwrap()));
+    streams.map(|stream| stream.messages).collect()
 }
 
 fn transactions() -> Vec<Transaction> {

@@ -1,7 +1,7 @@
 //! The relay's configuration for a captured stream: lines `-- NAME: VALUE` at the head of its `.sql`.
 //!
 //! `tables`: the outboxes. `timestamp`: `outbox.columns.timestamp`. `headers`: columns that go out as further headers.
-//! (`publication` and `options` are for the capture alone.)
+//! `since`: the first version that can run it. (The others are for the capture alone, and told by its `--help`.)
 
 use std::collections::HashSet;
 
@@ -11,10 +11,7 @@ use outbox_relay::relay::Start;
 use outbox_relay::wal::Timelines;
 
 pub(crate) fn start(sql: &str) -> Start {
-    let directive = |name: &str| {
-        let prefix = format!("-- {name}: ");
-        sql.lines().find_map(|line| line.strip_prefix(&prefix))
-    };
+    let directive = |name| directive(sql, name);
     let template = |text: &str| Template::parse(text).unwrap();
     let header = |column: &str| (column.to_owned(), template(&format!("{{{column}}}")));
     let headers =
@@ -41,6 +38,16 @@ pub(crate) fn start(sql: &str) -> Start {
         skip: HashSet::new(),
         dead_letters: None,
     }
+}
+
+/// The first major version that can run it.
+pub(crate) fn since(sql: &str) -> u32 {
+    directive(sql, "since").map_or(0, |major| major.parse().unwrap())
+}
+
+fn directive<'a>(sql: &'a str, name: &str) -> Option<&'a str> {
+    let prefix = format!("-- {name}: ");
+    sql.lines().find_map(|line| line.strip_prefix(&prefix))
 }
 
 fn table(name: &str) -> TableName {

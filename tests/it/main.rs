@@ -30,6 +30,7 @@ mod servers;
 mod setup;
 mod setup_waits;
 mod status;
+mod stream;
 mod tables;
 mod topics;
 mod traps;

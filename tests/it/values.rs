@@ -209,7 +209,9 @@ async fn databases_in_other_encodings_give_utf8() {
         // Names are converted as well.
         retype(&outbox, "varchar(40)", "text", "json").await;
         outbox.sql(&format!("ALTER TABLE outbox ADD \"{text}\" text")).await;
-        let relay = outbox.relay(&[&format!("outbox.headers.extra={{{text}}}")]);
+        outbox.sql(&format!("ALTER PUBLICATION outbox_relay RENAME TO \"{text}\"")).await;
+        let publication = format!("postgres.publication={text}");
+        let relay = outbox.relay(&[&format!("outbox.headers.extra={{{text}}}"), &publication]);
         relay.ready().await;
         let json = format!("{{\"text\" : \"{text}\"}}");
         outbox

@@ -14,14 +14,16 @@ use super::dice::Dice;
 use super::plan::{ELSEWHERE, FIRST, OUTBOXES, Plan};
 use super::walsender::Walsender;
 use super::witness::Witness;
+use crate::ack::ConfirmedLsn;
 use crate::lsn::Lsn;
 use crate::outbox::TableName;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::{Address, ConnInfo, Host};
-use crate::postgres::control::{Slot, Table};
+use crate::postgres::control::{Kin, Slot, Table};
 use crate::postgres::error::Error;
-use crate::postgres::survey::{Kind, Outbox, Publication, Published};
-use crate::session::control_link::{Asked, ControlLink, State};
+use crate::postgres::publication::{Publication, Published};
+use crate::postgres::survey::{Kind, Outbox};
+use crate::session::control_link::{Asked, ControlLink, Looked};
 use crate::wal::pgoutput::RelationId;
 
 /// The server. Walsenders, control connections and those who disturb it share it.
@@ -244,7 +246,7 @@ impl SimulatedControl {
 }
 
 impl ControlLink for SimulatedControl {
-    fn state(&self, _: &str, _: &str, _: u32) -> Asked<State> {
+    fn look(&self, _: &str, _: &str, _: Vec<RelationId>, _: u32) -> Asked<Looked> {
         self.answer(|postgres| {
             let server = postgres.server();
             let slot = Slot {
@@ -256,9 +258,12 @@ impl ControlLink for SimulatedControl {
             let published = outboxes().into_iter().map(|outbox| outbox.table);
             let published: Vec<_> = published
                 .chain([named(ELSEWHERE.0, "public", "orders")])
-                .map(|table| Published { table, columns: None, row_filter: None })
+                .map(|table| Published { table, columns: None, row_filter: None, listed: None })
                 .collect();
             let publication = Publication {
+                id: 1,
+                version: 1,
+                owner: 10,
                 inserts: true,
                 further: Vec::new(),
                 via_root: true,
@@ -267,12 +272,22 @@ impl ControlLink for SimulatedControl {
                 tables: published,
                 perhaps_newer: false,
             };
-            (Some(publication), Some(Box::new(slot)))
+            Looked { publication: Some(publication), slot: Some(Box::new(slot)), dropped: Vec::new() }
         })
     }
 
-    fn ancestors(&self, id: RelationId) -> Asked<Vec<Table>> {
-        self.answer(move |_| vec![named(id.0, "public", "orders")])
+    fn kin(&self, id: RelationId) -> Asked<Option<Kin>> {
+        self.answer(move |_| Some(Kin { above: vec![named(id.0, "public", "orders")], below: Vec::new() }))
+    }
+
+    fn confirm(&self, _: &str, confirmed: ConfirmedLsn) -> Asked<()> {
+        let lsn = confirmed.lsn().as_u64();
+        self.answer(move |postgres| {
+            let before = postgres.server().confirmed;
+            if before < lsn {
+                postgres.told(lsn, lsn);
+            }
+        })
     }
 
     fn again(&self, _: ConnInfo) -> Asked<Box<dyn ControlLink>> {

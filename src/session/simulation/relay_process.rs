@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::outbox::Topic;
 use crate::postgres::conninfo::ConnInfo;
 use crate::session::start::{Started, relay};
-use crate::session::{Error, Outlet, Session};
+use crate::session::{Error, Known, Outlet, Session};
 use crate::status::Status;
 use crate::wal::Timelines;
 
@@ -85,11 +85,12 @@ pub(super) async fn live(
     let mut outlet = Outlet::over(producer, config.kafka.clone(), config.topics.clone());
     let mut pause = Duration::from_millis(100);
     let mut last = None;
+    let mut known = Known::default();
     loop {
         let began = Instant::now();
         let session = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
-            session = start(&world, &config, &mut last, &mut outlet, status, &metrics) => session,
+            session = start(&world, &config, &mut known, &mut last, &mut outlet, status, &metrics) => session,
         };
         let ended = match session {
             Ok(session) => session.run(&mut shutdown).await,
@@ -120,6 +121,7 @@ pub(super) async fn live(
 async fn start<'a>(
     world: &World,
     config: &'a Config,
+    known: &'a mut Known,
     last: &mut Option<u32>,
     outlet: &'a mut Outlet,
     status: &'a Status,
@@ -163,7 +165,7 @@ async fn start<'a>(
         wal_sender_timeout: world.plan.wal_sender_timeout,
         walsender: i32::try_from(number).ok(),
     };
-    Ok(Session::new(config, started, outlet, status, metrics))
+    Ok(Session::new(config, started, known, outlet, status, metrics))
 }
 
 /// Polls what a process does, unless it is stopped, and gives up if it wakes without end.
