@@ -205,20 +205,52 @@ fn a_seed_gives_the_same_transactions_and_their_order_is_known() {
     assert!((100_000..=250_000).contains(largest), "{largest}");
 }
 
+fn schedule(seed: u64, only: &str, seconds: u64, missing: &[Fault]) -> Schedule {
+    Schedule::new(Dice::new(seed, 0), only, Duration::from_secs(seconds), missing)
+}
+
+/// The first `count` faults of it.
+fn faults(mut schedule: Schedule, count: usize) -> Vec<Fault> {
+    (0..count).map(|_| schedule.step().fault).collect()
+}
+
+const LONG: [Fault; 3] = [Fault::RelayFrozenLong, Fault::PostgresFrozenLong, Fault::BrokerFrozenLong];
+
 #[test]
 fn a_seed_gives_the_same_faults_and_every_fault_comes() {
     let texts = |seed| {
-        let mut schedule = Schedule::new(Dice::new(seed, 0), "");
+        let mut schedule = schedule(seed, "", 60, &[]);
         (0..300).map(|_| format!("{:?}", schedule.step())).collect::<Vec<_>>()
     };
     assert!(texts(1) == texts(1) && texts(1) != texts(2));
-    let mut schedule = Schedule::new(Dice::new(7, 0), "");
-    let faults: Vec<Fault> = (0..200).map(|_| schedule.step().fault).collect();
-    assert_eq!(faults.iter().collect::<HashSet<_>>().len(), Fault::ALL.len());
     let names: HashSet<_> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
     assert_eq!(names.len(), Fault::ALL.len());
-    let kills = faults.iter().filter(|fault| **fault == Fault::RelayKilled).count();
-    assert!(kills > 100, "{kills}");
-    let mut some = Schedule::new(Dice::new(7, 0), "Kafka: SIGKILL");
-    assert!((0..9).all(|_| some.step().fault == Fault::BrokerKilled));
+    let some = faults(schedule(7, "", 3_600, &[]), 700);
+    assert_eq!(some.iter().collect::<HashSet<_>>().len(), Fault::ALL.len());
+    let kills = some.iter().filter(|fault| **fault == Fault::RelayKilled).count();
+    assert!(kills > 500, "{kills}");
+    let only = faults(schedule(7, "Kafka: SIGKILL", 60, &[]), 9);
+    assert_eq!(only, [Fault::BrokerKilled; 9]);
+}
+
+#[test]
+fn freezes_of_over_a_minute_come_in_long_runs_only_and_are_rare_there() {
+    let short = faults(schedule(7, "", 299, &[]), 700);
+    assert!(LONG.iter().all(|fault| !short.contains(fault)));
+    let long = faults(schedule(7, "", 300, &[]), 1_500);
+    let count = |fault: Fault| long.iter().filter(|other| **other == fault).count();
+    for fault in LONG {
+        let (rare, usual) = (count(fault), count(Fault::BrokerKilled));
+        assert!(rare > 0 && rare <= usual / 3 + 1, "{fault:?}: {rare} and {usual}");
+    }
+    // Whoever asks for them gets them.
+    let asked = faults(schedule(7, "over a minute", 60, &[]), 30);
+    assert!(LONG.iter().all(|fault| asked.contains(fault)) && asked.iter().all(|fault| LONG.contains(fault)));
+}
+
+#[test]
+fn what_cannot_be_done_is_left_out() {
+    let missing = [Fault::PostgresFull, Fault::BrokerFull];
+    let some = faults(schedule(7, "", 60, &missing), 700);
+    assert!(missing.iter().all(|fault| !some.contains(fault)) && some.contains(&Fault::BrokerKilled));
 }

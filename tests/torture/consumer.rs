@@ -16,6 +16,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
@@ -43,14 +44,20 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long to go on at the end of a run that failed, if Kafka is away.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes the topics.
+/// Makes the topics. Kafka keeps only what was written last, so that a long run needs no large disk; the consumer is
+/// never so far behind.
 pub(crate) async fn make_topics(broker: &str) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", broker).create()?;
     let names: Vec<_> = TOPICS.iter().map(|(name, partitions)| (topic(name), *partitions)).collect();
     let topics: Vec<_> = names
         .iter()
-        .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+        .map(|(name, partitions)| {
+            NewTopic::new(name, *partitions, TopicReplication::Fixed(1))
+                .set("segment.bytes", "8388608")
+                .set("retention.bytes", "50331648")
+                .set("file.delete.delay.ms", "1000")
+        })
         .collect();
     for made in admin.create_topics(&topics, &AdminOptions::new()).await? {
         made.map_err(|(topic, code)| anyhow::anyhow!("make topic {topic}: {code}"))?;
@@ -103,6 +110,7 @@ impl Consumer {
             start,
             probe,
             told,
+            thrown_away: false,
         };
         let (stopped, compared, runtime) = (Arc::clone(&stop), Arc::clone(&comparisons), Handle::current());
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
@@ -118,6 +126,9 @@ impl Consumer {
                     compared.fetch_add(1, Ordering::Relaxed);
                 }
                 reader.oracle_hears();
+                if reader.thrown_away {
+                    bail!("Kafka threw records away before they were read: the test is too slow, or Kafka is wrong");
+                }
                 if last && (complete || stopping.get_or_insert_with(Instant::now).elapsed() > PATIENCE) {
                     return Ok(reader.oracle);
                 }
@@ -141,6 +152,8 @@ struct Reader {
     start: Instant,
     probe: watch::Sender<u32>,
     told: Receiver<Committed>,
+    /// Kafka does not have the next offset of a partition.
+    thrown_away: bool,
 }
 
 fn assigned(broker: &str) -> Result<BaseConsumer> {
@@ -148,6 +161,8 @@ fn assigned(broker: &str) -> Result<BaseConsumer> {
         .set("bootstrap.servers", broker)
         .set("group.id", "torture")
         .set("enable.auto.commit", "false")
+        // What Kafka has thrown away before it was read would look as if it had been lost.
+        .set("auto.offset.reset", "error")
         .set("fetch.wait.max.ms", "20")
         .set("fetch.error.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "500")
@@ -197,8 +212,15 @@ impl Reader {
         let mut wait = Duration::from_millis(20);
         while let Some(message) = self.consumer.poll(wait) {
             wait = Duration::ZERO;
-            // An error tells of a broker that is away; librdkafka goes on by itself.
-            let Ok(message) = message else { continue };
+            let message = match message {
+                Ok(message) => message,
+                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)) => {
+                    self.thrown_away = true;
+                    return;
+                }
+                // An error tells of a broker that is away; librdkafka goes on by itself.
+                Err(_) => continue,
+            };
             let record = record(&message, self.start.elapsed());
             if message.key() == Some(PROBE.as_bytes()) {
                 let number =

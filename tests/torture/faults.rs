@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tokio_postgres::Client;
 
-use crate::consumer::await_broker;
 use crate::dice::Dice;
+use crate::machine::{Clock, Names};
 use crate::proxy::{Learns, Proxy, Way};
 use crate::relays::{Relay, Relays};
 use crate::schedule::{Fault, Moment, Step};
@@ -18,11 +18,15 @@ pub(crate) struct World {
     pub(crate) servers: Servers,
     pub(crate) postgres: Proxy,
     pub(crate) kafka: Proxy,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
     pub(crate) relays: Relays,
     /// The relay that streams, or tries to.
     pub(crate) active: Relay,
     pub(crate) dice: Dice,
     pub(crate) count: Count,
+    /// What is worth a line in the log of faults.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What was done.
@@ -52,7 +56,7 @@ impl World {
                 self.active.stop().await?;
                 self.active = self.relays.start()?;
             }
-            Fault::RelayFrozen => {
+            Fault::RelayFrozen | Fault::RelayFrozenLong => {
                 self.active.signal("STOP")?;
                 tokio::time::sleep(step.lasts).await;
                 self.active.signal("CONT")?;
@@ -60,6 +64,9 @@ impl World {
             Fault::ActiveKilled | Fault::ActiveStopped | Fault::ActiveFrozen => {
                 self.take_over(step.fault).await?
             }
+            Fault::ClockForward | Fault::ClockBack => self.set_clock(step).await?,
+            Fault::NoDescriptors => self.no_descriptors(step).await?,
+            Fault::NoNames => self.no_names(step).await?,
             Fault::PostgresCut => self.postgres.cut(Learns::Both),
             Fault::PostgresAbandoned => self.postgres.cut(Learns::ClientOnly),
             Fault::PostgresFrozen => self.way_of_postgres(Way::Frozen, step).await?,
@@ -105,6 +112,9 @@ impl World {
                 self.servers.postgres.end("QUIT").await?;
                 self.restart_postgres(step).await?;
             }
+            Fault::PostgresFull => self.postgres_full(step).await?,
+            Fault::BrokerFull => self.broker_full(step).await?,
+            Fault::PostgresFrozenLong | Fault::BrokerFrozenLong => self.frozen(step).await?,
             Fault::BrokerFrozen => {
                 self.servers.kafka.signal("STOP")?;
                 let lasted = self.last(step).await;
@@ -115,8 +125,7 @@ impl World {
                 self.servers.kafka.end("KILL").await?;
                 self.last(step).await?;
                 self.servers.kafka.start_again()?;
-                // How long the broker takes to recover is its own affair.
-                tokio::task::block_in_place(|| await_broker(&self.servers.kafka_address))?;
+                self.await_broker()?;
             }
         }
         Ok(Instant::now())
@@ -145,7 +154,7 @@ impl World {
         }
     }
 
-    async fn kill(&mut self) -> Result<()> {
+    pub(crate) async fn kill(&mut self) -> Result<()> {
         self.count.kills += 1;
         self.count.kills_in_flight += u32::from(self.active.in_flight().await > 0);
         self.active.kill().await?;
@@ -194,7 +203,7 @@ impl World {
     }
 
     /// The time that a fault lasts; the relay may be killed in the middle of it.
-    async fn last(&mut self, step: Step) -> Result<()> {
+    pub(crate) async fn last(&mut self, step: Step) -> Result<()> {
         tokio::time::sleep(step.lasts / 2).await;
         if step.with_kill {
             self.kill().await?;

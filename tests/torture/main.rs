@@ -9,11 +9,13 @@
 mod consumer;
 mod dice;
 mod faults;
+mod machine;
 mod oracle;
 mod plan;
 mod proxy;
 mod relays;
 mod report;
+mod scarcity;
 mod schedule;
 mod server;
 mod servers;
@@ -30,6 +32,7 @@ use anyhow::{Context as _, Result, bail};
 use consumer::Consumer;
 use dice::Dice;
 use faults::World;
+use machine::{Clock, Names};
 use oracle::{Kind, Verdict};
 use proxy::Proxy;
 use relays::Relays;
@@ -46,6 +49,17 @@ struct Options {
     postgres: String,
     only: String,
     program: PathBuf,
+    /// For LD_PRELOAD: nss_wrapper and what was made of clock.c.
+    libraries: String,
+    /// File systems can be mounted, so that disks can be full.
+    disks: bool,
+}
+
+impl Options {
+    /// What cannot be done here.
+    fn missing(&self) -> &'static [Fault] {
+        if self.disks { &[] } else { &[Fault::PostgresFull, Fault::BrokerFull] }
+    }
 }
 
 /// An interruption is over when a probe that was committed after it can be read; other partitions may be later by this.
@@ -87,10 +101,12 @@ async fn torture(options: &Options) -> Result<bool> {
     eprintln!("seed {}; faults and the relay's log in {}", options.seed, folder.display());
 
     let (mut postgres, mut kafka) = (Proxy::bind().await?, Proxy::bind().await?);
-    let servers = Servers::start(&options.postgres, kafka.address.port())?;
+    let (names, clock) = (Names::new(&folder)?, Clock::new(&folder)?);
+    let advertised = format!("{}:{}", machine::KAFKA, kafka.address.port());
+    let servers = Servers::start(&options.postgres, &advertised, options.disks)?;
     postgres.lead_to(servers.postgres_address.clone());
     kafka.lead_to(servers.kafka_behind.clone());
-    writers::prepare(&servers.superuser).await?;
+    let version = writers::prepare(&servers.superuser).await?;
     consumer::make_topics(&servers.kafka_address).await?;
 
     let start = Instant::now();
@@ -98,11 +114,14 @@ async fn torture(options: &Options) -> Result<bool> {
     let info = servers.superuser.clone();
     let consumer = Consumer::start(&servers.kafka_address, info.clone(), start, told)?;
     let dice = |stream| Dice::new(options.seed, stream);
-    let (from, to) = (postgres.address.to_string(), kafka.address.to_string());
-    let mut relays = Relays::new(options.program.clone(), from, to, &folder.join("relay.log"), dice(0))?;
+    let (ports, log_of_relays) =
+        ([&postgres, &kafka].map(|proxy| proxy.address.port()), folder.join("relay.log"));
+    let mut relays = Relays::new(options.program.clone(), ports, &log_of_relays, dice(0))?;
+    relays.live_with(&options.libraries, &names, &clock);
     let active = relays.start()?;
-    let done = faults::Count::default();
-    let mut world = World { servers, postgres, kafka, relays, active, dice: dice(1), count: done };
+    let (dice_of_world, count, notes) = (dice(1), faults::Count::default(), Vec::new());
+    let mut world =
+        World { servers, postgres, kafka, names, clock, relays, active, dice: dice_of_world, count, notes };
     world.active.is("streaming").await?;
     let mut writers = Writers::start(&info, options.seed, start, &tell);
     let written = Arc::clone(&writers.count);
@@ -131,16 +150,14 @@ async fn torture(options: &Options) -> Result<bool> {
         verdict.violations.retain(|violation| !matches!(violation.kind, Kind::Lost | Kind::Twice));
     }
 
-    let took = start.elapsed();
-    let title = format!(
-        "torture: seed {}, {} s, PostgreSQL {}, outbox-relay {}",
-        options.seed,
-        took.as_secs(),
-        options.postgres,
-        env!("CARGO_PKG_VERSION")
-    );
-    let totals = totals(&written, &world.count, &verdict, comparisons);
-    let report = Report { title, interruptions: &interruptions, verdict: &verdict, totals };
+    let report = Report {
+        title: title(options, &version, &world.servers.kafka_version, start.elapsed()),
+        kills: (world.count.kills, world.count.kills_in_flight),
+        interruptions: &interruptions,
+        missing: options.missing(),
+        verdict: &verdict,
+        totals: totals(&written, &world.count, &verdict, comparisons),
+    };
     println!("{report}");
     let violations = report.violations(&log);
     if !violations.is_empty() {
@@ -159,6 +176,16 @@ async fn torture(options: &Options) -> Result<bool> {
         }
         Ok(_) => Ok(violations.is_empty()),
     }
+}
+
+fn title(options: &Options, postgres: &str, kafka: &str, took: Duration) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "torture of outbox-relay {}\nseed {} · {} s · PostgreSQL {postgres} · Kafka {kafka} · {cores} cores",
+        env!("CARGO_PKG_VERSION"),
+        options.seed,
+        took.as_secs(),
+    )
 }
 
 fn totals(
@@ -181,10 +208,6 @@ fn totals(
             verdict.delivered,
             verdict.duplicates.len()
         ),
-        format!(
-            "{} SIGKILLs of the relay, {} of them with events in flight",
-            done.kills, done.kills_in_flight
-        ),
         format!("the slot was compared with Kafka {comparisons} times"),
     ];
     if let (Some(median), Some(worst)) = median_and_worst(&done.fast_shutdowns) {
@@ -203,7 +226,8 @@ async fn go_wrong(
     interruptions: &mut Vec<Interruption>,
     start: Instant,
 ) -> Result<Probe> {
-    let mut schedule = Schedule::new(Dice::new(options.seed, 3), &options.only);
+    let dice = Dice::new(options.seed, 3);
+    let mut schedule = Schedule::new(dice, &options.only, options.length, options.missing());
     tokio::time::sleep(CALM).await;
     // Faults that nobody waited for are over when the next one is.
     let mut open = Vec::new();
@@ -215,7 +239,11 @@ async fn go_wrong(
         let from = start.elapsed();
         log.say(from, step.to_string())?;
         let name = step.fault.as_str();
-        let ended = world.inflict(step).await.with_context(|| name.to_owned())?;
+        let ended = world.inflict(step).await.with_context(|| name.to_owned());
+        for note in world.notes.drain(..) {
+            log.say(start.elapsed(), format!("  {note}"))?;
+        }
+        let ended = ended?;
         log.say(start.elapsed(), "  over".to_owned())?;
         open.push(Interruption { fault: step.fault, from, recovery: None, to: Duration::MAX });
         if step.in_haste {
@@ -304,6 +332,8 @@ fn options() -> Result<Options> {
         postgres: "17".to_owned(),
         only: String::new(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
+        libraries: String::new(),
+        disks: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -323,6 +353,8 @@ fn options() -> Result<Options> {
                     );
                 }
             }
+            "--libraries" => options.libraries = value()?,
+            "--disks" => options.disks = true,
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }

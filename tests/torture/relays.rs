@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,13 +12,15 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::dice::Dice;
+use crate::machine::{Clock, Names};
 use crate::server::signal;
 
 /// How relays are started.
 pub(crate) struct Relays {
     program: PathBuf,
-    postgres: String,
-    kafka: String,
+    /// What is the same for all of them.
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     log: PathBuf,
     dice: Dice,
     started: u32,
@@ -40,16 +42,32 @@ const STOP: Duration = Duration::from_secs(3 + 2 + 5);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Relays {
-    /// `postgres` and `kafka` are the proxies' addresses; the logs of all relays go to the file `log`.
-    pub(crate) fn new(
-        program: PathBuf,
-        postgres: String,
-        kafka: String,
-        log: &Path,
-        dice: Dice,
-    ) -> Result<Self> {
+    /// The ports are those of the proxies to PostgreSQL and to Kafka; the logs of all relays go to the file `log`.
+    pub(crate) fn new(program: PathBuf, [postgres, kafka]: [u16; 2], log: &Path, dice: Dice) -> Result<Self> {
         File::create(log)?;
-        Ok(Self { program, postgres, kafka, log: log.to_owned(), dice, started: 0 })
+        let postgres = format!("postgres://outbox_relay@{}:{postgres}/postgres", crate::machine::POSTGRES);
+        let arguments = [
+            format!("postgres.url={postgres}"),
+            format!("kafka.bootstrap.servers={}:{kafka}", crate::machine::KAFKA),
+            "delivery.drain_timeout=3s".to_owned(),
+        ];
+        Ok(Self {
+            program,
+            arguments: arguments.into(),
+            environment: Vec::new(),
+            log: log.to_owned(),
+            dice,
+            started: 0,
+        })
+    }
+
+    /// Each relay asks `names` for hosts, and `clock` for the time of day; `libraries` make it do so.
+    pub(crate) fn live_with(&mut self, libraries: &str, names: &Names, clock: &Clock) {
+        self.environment.push(("LD_PRELOAD", libraries.into()));
+        // Names that are away are away at once, whomever the machine asks for names.
+        self.environment.push(("RES_OPTIONS", "timeout:1 attempts:1".into()));
+        self.environment.extend(names.environment());
+        self.environment.extend(clock.environment());
     }
 
     /// Starts one, with limits that are now generous and now narrow.
@@ -59,10 +77,11 @@ impl Relays {
         let mut log = OpenOptions::new().append(true).open(&self.log)?;
         writeln!(log, "\nrelay {} starts", self.started)?;
         let mut command = Command::new(&self.program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("run").args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
-        command.args(["--set", &format!("postgres.url=postgres://outbox_relay@{}/postgres", self.postgres)]);
-        command.args(["--set", &format!("kafka.bootstrap.servers={}", self.kafka)]);
-        command.args(["--set", "delivery.drain_timeout=3s"]);
+        for argument in &self.arguments {
+            command.args(["--set", argument]);
+        }
         // One of them at a time: together they would be slower than the writers.
         match self.dice.between(0, 4) {
             // The queue is full in every larger transaction.
@@ -132,15 +151,53 @@ impl Relay {
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
+    /// How far its clock is ahead, in seconds; `None` while it does not answer.
+    pub(crate) async fn ahead(&self) -> Option<i64> {
+        // Every HTTP answer says what time it is.
+        let answer = self.ask("/live").await?;
+        let (_, date) = answer.split_once("\r\ndate: ")?;
+        let date = jiff::fmt::rfc2822::parse(date.lines().next()?).ok()?.timestamp().as_second();
+        let now = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_secs();
+        Some(date - i64::try_from(now).ok()?)
+    }
+
+    /// The number of file descriptors that it may have open; `None` if it has ended.
+    pub(crate) fn descriptors(&self) -> Option<String> {
+        let limits = procfs::process::Process::new(self.pid.try_into().ok()?).ok()?.limits().ok()?;
+        match limits.max_open_files.soft_limit {
+            procfs::process::LimitValue::Value(limit) => Some(limit.to_string()),
+            procfs::process::LimitValue::Unlimited => Some("unlimited".to_owned()),
+        }
+    }
+
+    /// From now on it may have so many.
+    pub(crate) fn limit_descriptors(&self, limit: &str) -> Result<()> {
+        let mut prlimit = std::process::Command::new("prlimit");
+        let status =
+            prlimit.args(["--pid", &self.pid.to_string(), &format!("--nofile={limit}:")]).status()?;
+        if status.success() { Ok(()) } else { bail!("prlimit --nofile={limit}: {status}") }
+    }
+
+    /// The time it has computed so far.
+    pub(crate) fn computed(&self) -> Option<Duration> {
+        let stat = procfs::process::Process::new(self.pid.try_into().ok()?).ok()?.stat().ok()?;
+        Some(Duration::from_millis((stat.utime + stat.stime) * 1_000 / procfs::ticks_per_second().max(1)))
+    }
+
     /// The body of a page.
     async fn page(&self, path: &str) -> Option<String> {
+        self.ask(path).await?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    }
+
+    /// The answer to a request, in less than a second.
+    async fn ask(&self, path: &str) -> Option<String> {
         let ask = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.ok()?;
-            answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+            Some(answer)
         };
         tokio::time::timeout(Duration::from_secs(1), ask).await.ok()?
     }

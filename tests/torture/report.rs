@@ -52,7 +52,11 @@ pub(crate) struct Interruption {
 /// All that a run has to say.
 pub(crate) struct Report<'a> {
     pub(crate) title: String,
+    /// SIGKILLs of relays, and those among them with events in flight.
+    pub(crate) kills: (u32, u32),
     pub(crate) interruptions: &'a [Interruption],
+    /// Faults that cannot be done here.
+    pub(crate) missing: &'a [Fault],
     pub(crate) verdict: &'a Verdict,
     /// Further lines.
     pub(crate) totals: Vec<String>,
@@ -93,14 +97,18 @@ impl Report<'_> {
         text
     }
 
-    /// How often events came again, by the fault in whose window that was.
-    fn duplicates(&self) -> BTreeMap<Fault, usize> {
-        let mut duplicates = BTreeMap::new();
+    /// How many records came again in the window of each interruption, by fault.
+    fn duplicates(&self) -> BTreeMap<Fault, Vec<usize>> {
+        let mut each = vec![0; self.interruptions.len()];
         for at in &self.verdict.duplicates {
-            let last = self.interruptions.iter().rev().find(|interruption| interruption.from <= *at);
-            if let Some(interruption) = last {
-                *duplicates.entry(interruption.fault).or_default() += 1;
+            let last = self.interruptions.iter().rposition(|interruption| interruption.from <= *at);
+            if let Some(count) = last.and_then(|last| each.get_mut(last)) {
+                *count += 1;
             }
+        }
+        let mut duplicates = BTreeMap::<_, Vec<_>>::new();
+        for (interruption, count) in self.interruptions.iter().zip(each) {
+            duplicates.entry(interruption.fault).or_default().push(count);
         }
         duplicates
     }
@@ -108,10 +116,22 @@ impl Report<'_> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n", self.title)?;
-        writeln!(f, "{:<54}{:>5}  {:>18}  {:>10}", "", "", "back after", "came again")?;
-        writeln!(f, "{:<54}{:>5}  {:>9}{:>9}  {:>10}", "fault", "count", "median", "worst", "each")?;
         let duplicates = self.duplicates();
+        let (kills, in_flight) = self.kills;
+        writeln!(f, "{}", self.title)?;
+        writeln!(f, "{kills} SIGKILLs of the relay, {in_flight} of them with events in flight")?;
+        if let (Some(median), Some(worst)) =
+            median_and_worst(duplicates.get(&Fault::RelayKilled).map_or(&[], Vec::as_slice))
+        {
+            writeln!(f, "after a SIGKILL {median} records came again (median), at worst {worst}")?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{:<54}{:>5}  {:>18}  {:>16}", "", "", "back after", "came again")?;
+        writeln!(
+            f,
+            "{:<54}{:>5}  {:>9}{:>9}  {:>8}{:>8}",
+            "fault", "count", "median", "worst", "median", "worst"
+        )?;
         for kind in Fault::ALL {
             let of: Vec<_> = self.interruptions.iter().filter(|one| one.fault == kind).collect();
             if of.is_empty() {
@@ -120,9 +140,13 @@ impl fmt::Display for Report<'_> {
             let times: Vec<_> = of.iter().filter_map(|interruption| interruption.recovery).collect();
             let (median, worst) = median_and_worst(&times);
             let (median, worst) = (seconds(median), seconds(worst));
+            let (again, most) = median_and_worst(duplicates.get(&kind).map_or(&[], Vec::as_slice));
+            let (again, most) = (again.unwrap_or(0), most.unwrap_or(0));
             let (fault, count) = (kind.as_str(), of.len());
-            let each = duplicates.get(&kind).copied().unwrap_or(0) / count;
-            writeln!(f, "{fault:<54}{count:>5}  {median:>9}{worst:>9}  {each:>10}")?;
+            writeln!(f, "{fault:<54}{count:>5}  {median:>9}{worst:>9}  {again:>8}{most:>8}")?;
+        }
+        for kind in self.missing {
+            writeln!(f, "{:<54}    not tried: no file system can be mounted here", kind.as_str())?;
         }
         writeln!(f)?;
         for line in &self.totals {
@@ -135,10 +159,10 @@ impl fmt::Display for Report<'_> {
 }
 
 /// `None` of nothing.
-pub(crate) fn median_and_worst(times: &[Duration]) -> (Option<Duration>, Option<Duration>) {
-    let mut times = times.to_vec();
-    times.sort();
-    (times.get(times.len() / 2).copied(), times.last().copied())
+pub(crate) fn median_and_worst<T: Copy + Ord>(all: &[T]) -> (Option<T>, Option<T>) {
+    let mut all = all.to_vec();
+    all.sort_unstable();
+    (all.get(all.len() / 2).copied(), all.last().copied())
 }
 
 fn seconds(time: Option<Duration>) -> String {

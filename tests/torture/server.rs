@@ -80,12 +80,47 @@ impl Server {
         Ok(fs::write(&self.pid_file, self.pid.to_string())?)
     }
 
-    fn is_up(&mut self) -> bool {
+    /// Waits for its end, if it was started again and is our child.
+    pub(crate) fn wait(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it where it is, with all its children.
+    pub(crate) fn freeze(&self) -> Result<Frozen> {
+        self.signal("STOP")?;
+        let mut frozen = Frozen(vec![self.pid]);
+        for process in procfs::process::all_processes()?.flatten() {
+            let Ok(stat) = process.stat() else { continue };
+            if u32::try_from(stat.ppid).is_ok_and(|parent| parent == self.pid) {
+                let child = stat.pid.try_into()?;
+                // One that ends at this moment needs not be frozen.
+                if self::signal(child, "STOP").is_ok() {
+                    frozen.0.push(child);
+                }
+            }
+        }
+        Ok(frozen)
+    }
+
+    pub(crate) fn is_up(&mut self) -> bool {
         if let Some(child) = &mut self.child {
             return matches!(child.try_wait(), Ok(None));
         }
         // A process that has ended and was not waited for has no command line either.
         fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| !line.is_empty())
+    }
+}
+
+/// Processes that stand still until this is dropped.
+pub(crate) struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = signal(*pid, "CONT");
+        }
     }
 }
 

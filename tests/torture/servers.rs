@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
 
+use crate::machine::Disk;
 use crate::server::{Server, scripts_servers};
 
 /// Both, running. Stopped and removed when dropped.
@@ -17,15 +18,25 @@ pub(crate) struct Servers {
     pub(crate) kafka_address: String,
     /// `host:port` of the listener that tells clients to come to the proxy.
     pub(crate) kafka_behind: String,
+    /// Their disks, if they have small ones.
+    pub(crate) postgres_disk: Option<Disk>,
+    pub(crate) kafka_disk: Option<Disk>,
+    pub(crate) kafka_version: String,
     directory: tempfile::TempDir,
 }
 
+/// The size of a server's disk in MiB: several times what is ever on one.
+const DISK: &str = "1024";
+
 impl Servers {
-    /// Starts them; clients of Kafka shall come to `advertised`, a port of this machine.
-    pub(crate) fn start(postgres: &str, advertised: u16) -> Result<Self> {
+    /// Starts them; clients of Kafka shall come to `advertised`, a `host:port`. With `disks`, each has a small one.
+    pub(crate) fn start(postgres: &str, advertised: &str, disks: bool) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let (own, port) = (std::process::id().to_string(), advertised.to_string());
-        let mut arguments = vec!["start", "--postgres", postgres, "--advertise", &port, "--while", &own];
+        let own = std::process::id().to_string();
+        let mut arguments = vec!["start", "--postgres", postgres, "--advertise", advertised, "--while", &own];
+        if disks {
+            arguments.extend(["--disks", DISK]);
+        }
         arguments.extend(["--set", "wal_sender_timeout=4s", "--set", "max_wal_size=256MB"]);
         let printed = scripts_servers(&arguments, directory.path())?;
         let line = |name: &str| {
@@ -43,6 +54,9 @@ impl Servers {
             postgres_address: format!("127.0.0.1:{port}"),
             kafka_address: line("OUTBOX_TEST_KAFKA")?,
             kafka_behind: line("OUTBOX_TEST_KAFKA_BEHIND")?,
+            postgres_disk: line("OUTBOX_TEST_POSTGRES_DISK").ok().map(|folder| Disk::at(&folder)),
+            kafka_disk: line("OUTBOX_TEST_KAFKA_DISK").ok().map(|folder| Disk::at(&folder)),
+            kafka_version: kafka_version().context("the version of Kafka in tests/servers/pom.xml")?,
             directory,
         })
     }
@@ -56,9 +70,14 @@ impl Drop for Servers {
         }
         let _ = scripts_servers(&["stop"], self.directory.path());
         for server in [&mut self.postgres, &mut self.kafka] {
-            if let Some(child) = &mut server.child {
-                let _ = child.wait();
-            }
+            server.wait();
         }
     }
+}
+
+/// The one that is pinned.
+fn kafka_version() -> Option<String> {
+    let (_, kafka) = include_str!("../servers/pom.xml").split_once("<artifactId>kafka_2.13</artifactId>")?;
+    let (version, _) = kafka.split_once("<version>")?.1.split_once("</version>")?;
+    Some(version.to_owned())
 }

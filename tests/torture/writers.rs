@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::dice::Dice;
@@ -42,8 +43,8 @@ const KEYS: u64 = 50;
 /// Rows that are older than this are removed, as a service does it.
 const KEPT: &str = "20 seconds";
 
-/// Makes everything that the files of `sql/` make, and what is the torture's own.
-pub(crate) async fn prepare(superuser: &ConnInfo) -> Result<()> {
+/// Makes everything that the files of `sql/` make, and what is the torture's own; PostgreSQL's version.
+pub(crate) async fn prepare(superuser: &ConnInfo) -> Result<String> {
     let client = client(superuser).await?;
     for sql in [
         include_str!("../../sql/01_table.sql"),
@@ -56,7 +57,7 @@ pub(crate) async fn prepare(superuser: &ConnInfo) -> Result<()> {
     ] {
         client.batch_execute(sql).await.context("prepare the database")?;
     }
-    Ok(())
+    Ok(client.query_one("SHOW server_version", &[]).await?.get(0))
 }
 
 impl Writers {
@@ -197,9 +198,11 @@ async fn perform(client: &Client, transaction: &Transaction, name: Id) -> Result
     }
 }
 
-/// `end`, if it is the connection that broke: `57P01` and its like come with its end.
+/// `end`, if it is the connection that broke: `57P01` and its like come with its end. A full disk counts as well.
 fn broken(client: &Client, error: Error, end: End) -> Result<End> {
-    let going = error.as_db_error().is_some_and(|error| error.code().code().starts_with("57P"));
+    let going = error
+        .as_db_error()
+        .is_some_and(|error| error.code().code().starts_with("57P") || *error.code() == SqlState::DISK_FULL);
     if client.is_closed() || error.is_closed() || going || error.as_db_error().is_none() {
         return Ok(end);
     }
