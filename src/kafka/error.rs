@@ -25,6 +25,9 @@ pub enum Error {
         /// librdkafka's code.
         code: RDKafkaErrorCode,
     },
+    /// A client that knows nothing but the configured servers gets an answer, and the producer's gets none.
+    #[error("the Kafka producer does not find its brokers any more, though they answer a new client")]
+    Forgotten,
     /// librdkafka has given up.
     #[error("the Kafka producer failed: {reason} ({code})")]
     Fatal {
@@ -93,9 +96,11 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Create(_) => Disposition::Stop,
-            Self::Thread(_) | Self::Undelivered(_) | Self::Produce { .. } | Self::Fatal { .. } => {
-                Disposition::Retry
-            }
+            Self::Thread(_)
+            | Self::Undelivered(_)
+            | Self::Produce { .. }
+            | Self::Forgotten
+            | Self::Fatal { .. } => Disposition::Retry,
         }
     }
 

@@ -34,12 +34,7 @@ impl Librdkafka {
         properties: &[(&str, &str)],
         sender: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
-        let mut config = ClientConfig::new();
-        config.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        // Only errors are of interest; each also comes as an event.
-        config.set_log_level(RDKafkaLogLevel::Info);
-        let client =
-            BaseProducer::from_config_and_context(&config, Context { sender }).map_err(Error::Create)?;
+        let client = connect(properties, sender).map_err(Error::Create)?;
         let client = Arc::new(client);
         let stopped = Arc::new(AtomicBool::new(false));
         std::thread::Builder::new()
@@ -58,6 +53,21 @@ impl Librdkafka {
             .map_err(Error::Thread)?;
         Ok(Self { client, stopped })
     }
+}
+
+/// A client that tells its events to `sender`.
+///
+/// # Errors
+/// If librdkafka refuses the properties.
+pub(super) fn connect(
+    properties: &[(&str, &str)],
+    sender: mpsc::UnboundedSender<Event>,
+) -> Result<BaseProducer<Context>, KafkaError> {
+    let mut config = ClientConfig::new();
+    config.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    // Only errors are of interest; each also comes as an event.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    BaseProducer::from_config_and_context(&config, Context { sender })
 }
 
 impl Client for Librdkafka {
@@ -82,6 +92,10 @@ impl Client for Librdkafka {
 
     fn look_up(&self, topic: &str, ask: Ask) -> Lookup {
         Lookup::start(Arc::clone(&self.client), topic.to_owned(), ask)
+    }
+
+    fn probe_anew(&self, properties: &[(&str, &str)], topic: &str) -> Lookup {
+        Lookup::start_anew(properties, topic.to_owned())
     }
 
     fn limit(&self, properties: &[(&str, &str)], topic: &str) -> Limit {

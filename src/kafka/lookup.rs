@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::create::{self, NewTopic, NotCreated};
-use super::librdkafka::Context;
+use super::librdkafka::{Context, connect};
 use super::{describe, survey};
 
 /// A question to the cluster, under way. Awaiting it gives the answer.
@@ -59,6 +60,16 @@ impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
     pub(super) fn start(client: Arc<BaseProducer<Context>>, topic: String, ask: Ask) -> Self {
         Self::of(tokio::task::spawn_blocking(move || answer(&client, &topic, &ask)))
+    }
+
+    /// The same with a client of its own, made of `properties`.
+    pub(super) fn start_anew(properties: &[(&str, &str)], topic: String) -> Self {
+        let (nobody, _) = mpsc::unbounded_channel();
+        let client = connect(properties, nobody);
+        Self::of(tokio::task::spawn_blocking(move || match client {
+            Ok(client) => topic_state(&client, &topic),
+            Err(error) => TopicState::Unreachable(error.to_string()),
+        }))
     }
 
     /// The question that `answer` is the answer to.

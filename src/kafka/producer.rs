@@ -33,6 +33,9 @@ pub trait Client: Send + Sync {
     /// See [`Producer::look_up`].
     fn look_up(&self, topic: &str, ask: Ask) -> Lookup;
 
+    /// See [`Producer::probe_anew`].
+    fn probe_anew(&self, properties: &[(&str, &str)], topic: &str) -> Lookup;
+
     /// See [`Producer::limit`].
     fn limit(&self, properties: &[(&str, &str)], topic: &str) -> Limit;
 
@@ -145,7 +148,13 @@ impl Producer {
     /// in particular would list them all.
     #[must_use]
     pub fn probe(&self) -> Lookup {
-        self.client.look_up("__consumer_offsets", Ask::default())
+        self.client.look_up(PROBED, Ask::default())
+    }
+
+    /// The same with a client of its own, made of `properties`, which knows no brokers but those.
+    #[must_use]
+    pub fn probe_anew(&self, properties: &[(&str, &str)]) -> Lookup {
+        self.client.probe_anew(properties, PROBED)
     }
 
     /// Asks the cluster for the largest batch that `topic` takes, with a client of its own, made of `properties`.
@@ -154,6 +163,9 @@ impl Producer {
         self.client.limit(properties, topic)
     }
 }
+
+/// A topic that nearly every cluster has.
+const PROBED: &str = "__consumer_offsets";
 
 /// Enough to amortise a wake-up, few enough to come back to the session's other duties.
 const EVENTS_AT_ONCE: usize = 1024;

@@ -33,6 +33,7 @@ pub struct Outlet {
     /// When Kafka has answered last, with a report or otherwise.
     heard: Instant,
     probe: Wait,
+    asks: Asks,
     /// Who may be the one that Kafka refuses.
     pub(super) suspects: Suspects,
     /// The producer waits for no batch to fill, because there are suspects.
@@ -59,6 +60,18 @@ struct Held {
     wait: Wait,
     /// Why it is held, once that is known to last.
     reason: Option<(On, String)>,
+}
+
+/// Who asks whether Kafka is there. A producer can forget its brokers for good: it removes those that an answer does not
+/// list, and a broker that comes back from a long freeze lists none until its cluster has taken it in again
+/// (confluentinc/librdkafka#5301). So when it gets no answer, a client that knows only the configured servers asks; and if
+/// that one gets an answer, and the producer still gets none, the producer is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Producer,
+    Another,
+    /// The producer, after another client had an answer.
+    ProducerAgain,
 }
 
 enum Wait {
@@ -113,6 +126,7 @@ impl Outlet {
             trouble: None,
             heard: clock::now(),
             probe,
+            asks: Asks::Producer,
             suspects: Suspects::default(),
             careful: false,
             batch_size: None,
@@ -153,6 +167,7 @@ impl Outlet {
         let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
         self.producer = self.producer.another(&properties)?;
         self.probe = Wait::Answer(self.producer.probe());
+        self.asks = Asks::Producer;
         self.topics.clear();
         self.held = None;
         self.trouble = None;
@@ -262,10 +277,7 @@ impl Outlet {
                 Ok(())
             }
             answer = held.over() => self.held_answer(answer),
-            answer = self.probe.over() => {
-                self.probe_answer(answer);
-                Ok(())
-            }
+            answer = self.probe.over() => self.probe_answer(answer),
         }
     }
 
@@ -345,6 +357,7 @@ impl Outlet {
     fn probe_now(&mut self) {
         if !matches!(self.probe, Wait::Answer(_)) {
             self.probe = Wait::Answer(self.producer.probe());
+            self.asks = Asks::Producer;
         }
     }
 
@@ -404,24 +417,35 @@ impl Outlet {
         Ok(())
     }
 
-    fn probe_answer(&mut self, answer: Option<TopicState>) {
-        self.probe = match answer {
-            None if self.away.is_none() && clock::since(self.heard) < PROBE => {
-                Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard))
+    fn probe_answer(&mut self, answer: Option<TopicState>) -> Result<(), Refused> {
+        let (asks, probe) = match (self.asks, answer) {
+            (_, None) if self.away.is_none() && clock::since(self.heard) < PROBE => {
+                (Asks::Producer, Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard)))
             }
-            None => {
+            (_, None) => {
                 self.ask_for_an_id();
-                Wait::Answer(self.producer.probe())
+                (Asks::Producer, Wait::Answer(self.producer.probe()))
             }
-            Some(TopicState::Unreachable(reason)) => {
+            (Asks::Producer, Some(TopicState::Unreachable(reason))) => {
                 self.away.get_or_insert(reason);
-                Wait::Until(after(ASK_AGAIN))
+                let properties: Vec<_> = self.properties.iter().collect();
+                (Asks::Another, Wait::Answer(self.producer.probe_anew(&properties)))
             }
-            Some(_) => {
+            (Asks::Another, Some(TopicState::Unreachable(_))) => {
+                (Asks::Producer, Wait::Until(after(ASK_AGAIN)))
+            }
+            (Asks::Another, Some(_)) => (Asks::ProducerAgain, Wait::Answer(self.producer.probe())),
+            (Asks::ProducerAgain, Some(TopicState::Unreachable(_))) => {
+                (self.asks, self.probe) = (Asks::Producer, Wait::Until(after(ASK_AGAIN)));
+                return Err(Refused::Failed(kafka::Error::Forgotten));
+            }
+            (Asks::Producer | Asks::ProducerAgain, Some(_)) => {
                 self.answers();
-                Wait::Until(after(PROBE))
+                (Asks::Producer, Wait::Until(after(PROBE)))
             }
         };
+        (self.asks, self.probe) = (asks, probe);
+        Ok(())
     }
 }
 

@@ -108,6 +108,10 @@ impl Client for Handle {
         Lookup::of(tokio::spawn(async move { kafka.answer(topic, ask).await }))
     }
 
+    fn probe_anew(&self, _: &[(&str, &str)], topic: &str) -> Lookup {
+        self.look_up(topic, Ask::default())
+    }
+
     fn limit(&self, _: &[(&str, &str)], _: &str) -> Limit {
         let limit = u64::try_from(self.kafka.plan.largest_batch).ok();
         Limit::of(tokio::spawn(async move {
