@@ -30,7 +30,10 @@ const SLOT_POLL: Duration = Duration::from_millis(500);
 const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
 
 /// More wake-ups without the time going on are a circle.
-const SPIN: u32 = 20_000;
+const AT_ONCE: u32 = 1_000;
+
+/// More wake-ups in a second have no reason. A queue that is full is tried 200 times.
+const IN_A_SECOND: u32 = 2_000;
 
 static INFO: LazyLock<ConnInfo> =
     LazyLock::new(|| ConnInfo::parse("host=simulated user=u dbname=shop", &|_| None, &|_| None).unwrap());
@@ -211,7 +214,7 @@ impl Watch {
         self.in_second += 1;
         self.at_once += 1;
         self.busiest = self.busiest.max(self.in_second);
-        self.at_once < SPIN
+        self.at_once < AT_ONCE && self.in_second < IN_A_SECOND
     }
 }
 
