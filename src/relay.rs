@@ -300,6 +300,7 @@ impl Relay {
                 topic: record.topic.clone(),
                 payload_size: record.payload_size(),
                 size: record.size(),
+                is_letter: record.is_dead_letter(),
             });
         }
         Ok(match routed {

@@ -69,7 +69,7 @@ pub struct Session<'a> {
     settling: bool,
     /// The event that Kafka will never take. Nothing is read any more.
     rejected: Option<Stopped>,
-    /// The suspect that is sent alone. Nothing is read meanwhile.
+    /// The suspect, or the dead letter, that is sent alone. Nothing is read meanwhile.
     trial: Option<Trial>,
     /// A delivery has failed: nothing is read until all others are reported.
     failure: Option<Failure>,

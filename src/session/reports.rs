@@ -14,7 +14,7 @@ use crate::kafka::{self, Undelivered, Verdict};
 use crate::outbox::{RECORD_OVERHEAD, Record, RejectionReason, Token};
 use crate::suspects::Guilt;
 
-/// A suspect that is sent alone.
+/// A suspect, or a dead letter that has come upon events in flight: it is sent alone.
 pub(super) struct Trial {
     record: Record,
     /// It was handed on; until then it waits for the others to be reported.
@@ -36,8 +36,8 @@ pub(super) struct Failure {
 const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 impl Session<'_> {
-    /// Hands `record` on; a suspect, when it is alone. One that Kafka has refused already is rejected again, unless its dead
-    /// letter is stored: then there is nothing left to send.
+    /// Hands `record` on; a suspect, and a dead letter that comes upon events in flight, when it is alone. One that Kafka
+    /// has refused already is rejected again, unless its dead letter is stored: then there is nothing left to send.
     pub(super) fn produce(&mut self, record: Record) -> Result<(), Error> {
         let suspects = &self.outlet.suspects;
         let place = self.relay.sent(record.token).map(|sent| sent.place);
@@ -49,7 +49,9 @@ impl Session<'_> {
             }
             return self.refused_alone(record, reason, &words);
         }
-        if place.is_some_and(|place| suspects.contains(place)) {
+        // An event in flight may yet become a dead letter, which belongs before this one.
+        let too_early = record.is_dead_letter() && self.relay.in_flight().events() > 0;
+        if too_early || place.is_some_and(|place| suspects.contains(place)) {
             self.trial = Some(Trial { record, sent: false });
             return self.try_alone();
         }

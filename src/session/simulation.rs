@@ -35,7 +35,7 @@ use faults::Signal;
 use kafka::Kafka;
 use plan::Plan;
 use postgres::Postgres;
-use relay_process::{Ended, Watched};
+use relay_process::{Ended, Watch, Watched};
 use witness::Witness;
 
 /// A simulated world.
@@ -56,6 +56,8 @@ struct Outcome {
     duplicates: usize,
     sessions: u32,
     polls: u64,
+    /// The most wake-ups in a second of it.
+    busiest: u32,
     /// How long it existed, by its own clock.
     lived: Duration,
 }
@@ -92,8 +94,8 @@ impl World {
         let (signal, mut signals) = mpsc::unbounded_channel();
         let faults = tokio::spawn(faults::go_wrong(self.clone(), signal));
         let mut passed_over = Vec::new();
-        let mut polls = 0;
-        while self.process(&mut signals, &faults, &mut passed_over, &mut polls).await {
+        let mut watch = Watch::default();
+        while self.process(&mut signals, &faults, &mut passed_over, &mut watch).await {
             let pause = self.kafka.cluster().dice.between(1, 3_000);
             sleep(Duration::from_millis(pause)).await;
         }
@@ -104,7 +106,8 @@ impl World {
             events: verdict.delivered,
             duplicates: verdict.duplicates.len(),
             sessions: self.kafka.cluster().session,
-            polls,
+            polls: watch.polls,
+            busiest: watch.busiest,
             lived: self.witness.elapsed(),
         }
     }
@@ -115,12 +118,12 @@ impl World {
         signals: &mut mpsc::UnboundedReceiver<Signal>,
         faults: &tokio::task::JoinHandle<()>,
         passed_over: &mut Vec<String>,
-        polls: &mut u64,
+        watch: &mut Watch,
     ) -> bool {
         let config = relay_process::configuration(&self.plan, passed_over);
         let status = Status::new(crate::clock::now(), SystemTime::UNIX_EPOCH);
         let (stop, stopped) = watch::channel(false);
-        let mut process = Watched::new(relay_process::live(self.clone(), config, &status, stopped));
+        let mut process = Watched::new(relay_process::live(self.clone(), config, &status, stopped), watch);
         let mut told_to_stop: Option<Instant> = None;
         let mut done = false;
         let again = loop {
@@ -139,13 +142,13 @@ impl World {
                 }
                 Some(signal) = signals.recv() => match signal {
                     Signal::Term => {
-                        told_to_stop.get_or_insert(Instant::now());
+                        told_to_stop.get_or_insert(process.paused_until());
                         stop.send_replace(true);
                     }
                     Signal::Kill => break true,
                     Signal::Pause(length) => {
                         process.pause(length);
-                        told_to_stop = told_to_stop.map(|at| at + length);
+                        told_to_stop = told_to_stop.map(|at| at.max(process.paused_until()));
                     }
                 },
                 () = sleep(Duration::from_millis(250)) => {}
@@ -171,10 +174,9 @@ impl World {
             } else {
                 continue;
             }
-            told_to_stop = Some(Instant::now());
+            told_to_stop = Some(process.paused_until());
             stop.send_replace(true);
         };
-        *polls += process.polls;
         again && !self.witness.is_alarmed()
     }
 }

@@ -233,7 +233,7 @@ impl Oracle {
         }
         let mut lost: Vec<_> =
             self.committed.values().filter(|event| !self.first.contains_key(&event.id)).collect();
-        lost.sort_by_key(|event| event.at);
+        lost.sort_by_key(|event| (event.at, event.id.0));
         let lost = lost.into_iter().map(|event| Violation {
             kind: Kind::Lost,
             text: format!("{}, number {} of key {:?}", event.id, event.number, event.key),

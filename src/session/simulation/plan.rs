@@ -53,6 +53,8 @@ pub(super) struct Plan {
 pub(super) struct Written {
     /// When it was committed.
     pub(super) at: Duration,
+    /// Where its first row lies: transactions are open beside each other, so other commits may lie behind it.
+    began: u64,
     pub(super) transaction: Transaction,
     pub(super) events: Vec<Event>,
 }
@@ -164,11 +166,9 @@ impl Plan {
                     event.value.as_deref(),
                     event.event_type.as_deref().map(str::as_bytes),
                 ];
-                let key = event.key.as_deref().filter(|_| topic != DEAD_LETTERS);
-                // A dead letter is sent when its event is found out, which may be after that of a later one.
                 expected.push(Committed {
                     id: event.id,
-                    key: key.map(|key| format!("{topic}/{key}")),
+                    key: event.key.as_deref().map(|key| format!("{topic}/{key}")),
                     number,
                     content: parts.map(fingerprint),
                     at: written.at,
@@ -223,7 +223,18 @@ fn written(
         transaction.insert(&of, row);
         events.push(event);
     }
-    Written { at: Duration::from_millis(at), transaction, events }
+    let back = dice.between(1, 20_000);
+    let began = commit_lsn.as_u64().saturating_sub(back).max(FIRST);
+    Written { at: Duration::from_millis(at), began, transaction, events }
+}
+
+impl Written {
+    /// Where message `number` of `count` lies, in the order in which they are sent: the last one is the commit record.
+    pub(super) fn place(&self, number: usize, count: usize) -> Lsn {
+        let length = self.transaction.commit_lsn.as_u64().saturating_sub(self.began);
+        let (number, count) = (u64::try_from(number + 1).unwrap(), u64::try_from(count).unwrap());
+        Lsn::new(self.began + length * number / count)
+    }
 }
 
 fn event(dice: &mut Dice, number: u64, tight: bool, faulty: u64) -> Event {

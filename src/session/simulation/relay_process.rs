@@ -30,7 +30,10 @@ const SLOT_POLL: Duration = Duration::from_millis(500);
 const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
 
 /// More wake-ups without the time going on are a circle.
-const SPIN: u32 = 20_000;
+const AT_ONCE: u32 = 1_000;
+
+/// More wake-ups in a second have no reason. A queue that is full is tried 200 times.
+const IN_A_SECOND: u32 = 2_000;
 
 static INFO: LazyLock<ConnInfo> =
     LazyLock::new(|| ConnInfo::parse("host=simulated user=u dbname=shop", &|_| None, &|_| None).unwrap());
@@ -169,12 +172,21 @@ async fn start<'a>(
 }
 
 /// Polls what a process does, unless it is stopped, and gives up if it wakes without end.
-pub(super) struct Watched<F> {
+pub(super) struct Watched<'a, F> {
     inner: Pin<Box<F>>,
+    watch: &'a mut Watch,
+    paused_until: Pin<Box<Sleep>>,
+}
+
+/// How often processes woke.
+pub(super) struct Watch {
     pub(super) polls: u64,
+    /// The most in a second.
+    pub(super) busiest: u32,
+    second: Instant,
+    in_second: u32,
     at: Instant,
     at_once: u32,
-    paused_until: Pin<Box<Sleep>>,
 }
 
 /// How a process ended.
@@ -184,11 +196,34 @@ pub(super) enum Ended {
     Spun,
 }
 
-impl<F: Future<Output = Result<(), Error>>> Watched<F> {
-    pub(super) fn new(inner: F) -> Self {
+impl Default for Watch {
+    fn default() -> Self {
         let now = Instant::now();
-        let paused_until = Box::pin(tokio::time::sleep_until(now));
-        Self { inner: Box::pin(inner), polls: 0, at: now, at_once: 0, paused_until }
+        Self { polls: 0, busiest: 0, second: now, in_second: 0, at: now, at_once: 0 }
+    }
+}
+
+impl Watch {
+    /// Counts a wake-up; false if it is one too many.
+    fn wakes(&mut self, now: Instant) -> bool {
+        self.polls += 1;
+        if now >= self.second + Duration::from_secs(1) {
+            (self.second, self.in_second) = (now, 0);
+        }
+        if self.at != now {
+            (self.at, self.at_once) = (now, 0);
+        }
+        self.in_second += 1;
+        self.at_once += 1;
+        self.busiest = self.busiest.max(self.in_second);
+        self.at_once < AT_ONCE && self.in_second < IN_A_SECOND
+    }
+}
+
+impl<'a, F: Future<Output = Result<(), Error>>> Watched<'a, F> {
+    pub(super) fn new(inner: F, watch: &'a mut Watch) -> Self {
+        let paused_until = Box::pin(tokio::time::sleep_until(Instant::now()));
+        Self { inner: Box::pin(inner), watch, paused_until }
     }
 
     /// It stands still for so long.
@@ -196,9 +231,14 @@ impl<F: Future<Output = Result<(), Error>>> Watched<F> {
         let until = self.paused_until.deadline().max(Instant::now() + length);
         self.paused_until.as_mut().reset(until);
     }
+
+    /// Until when it stands still; if it does not, the present.
+    pub(super) fn paused_until(&self) -> Instant {
+        self.paused_until.deadline().max(Instant::now())
+    }
 }
 
-impl<F: Future<Output = Result<(), Error>>> Future for Watched<F> {
+impl<F: Future<Output = Result<(), Error>>> Future for Watched<'_, F> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
@@ -206,10 +246,7 @@ impl<F: Future<Output = Result<(), Error>>> Future for Watched<F> {
         if self.paused_until.deadline() > now && self.paused_until.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.polls += 1;
-        self.at_once = if self.at == now { self.at_once + 1 } else { 0 };
-        self.at = now;
-        if self.at_once > SPIN {
+        if !self.watch.wakes(now) {
             return Poll::Ready(Ended::Spun);
         }
         self.inner.as_mut().poll(context).map(Ended::Itself)

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::dice::Dice;
 use super::postgres::Postgres;
-use super::wire::envelope;
 use super::wire::stream::Sender;
+use super::wire::{envelope, xlog_data};
 use crate::lsn::Lsn;
 use crate::wal::{Envelope, Keepalive, PgTimestamp};
 
@@ -275,7 +275,13 @@ impl Walsender {
             }
             match postgres.plan.transactions.get(self.next) {
                 Some(written) if postgres.witness.at(written.at) <= until => {
-                    self.pending = self.described.bodies(&written.transaction).into();
+                    let messages = self.described.messages(&written.transaction);
+                    let sent = written.transaction.commit_time;
+                    let count = messages.len();
+                    let bodies = messages.iter().enumerate();
+                    self.pending = bodies
+                        .map(|(number, message)| xlog_data(written.place(number, count), sent, message))
+                        .collect();
                     self.next += 1;
                 }
                 _ => return self.caught_up(now, stopping.is_some()),
