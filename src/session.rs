@@ -7,6 +7,7 @@
 
 mod control_watch;
 mod error;
+mod lost;
 mod outlet;
 mod rejected;
 mod reports;
@@ -55,6 +56,8 @@ pub struct Session<'a> {
     feedback: Feedback,
     server_stop: ServerStop,
     silence: Silence,
+    /// The server's process that streams.
+    walsender: Option<i32>,
     /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
     /// copy lands after its replay.
     settling: bool,
@@ -90,6 +93,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let started = start::start(config, info, known, outlet, status).await?;
         let now = Instant::now();
+        let silence = Silence::new(now, started.wal_sender_timeout);
         let server = started.connection.host().to_string();
         status.progress(|progress| progress.server = Some(server));
         Ok(Self {
@@ -106,12 +110,14 @@ impl<'a> Session<'a> {
                 started.server,
                 started.outboxes,
                 started.version_num,
+                silence.patience(),
                 now,
             ),
             relay: started.relay,
             feedback: Feedback::new(now, started.wal_sender_timeout),
             server_stop: ServerStop::default(),
-            silence: Silence::new(now, started.wal_sender_timeout),
+            silence,
+            walsender: started.walsender,
             rejected: None,
             trial: None,
             failure: None,
@@ -249,8 +255,11 @@ impl<'a> Session<'a> {
                 let mut found = findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted);
                 found.extend(self.known.publication_seen(publication, &outboxes, self.config));
                 self.known.warn(Findings(found).accept()?);
-                self.status.slot_seen(slot.as_deref(), Instant::now());
+                let now = Instant::now();
+                self.status.slot_seen(slot.as_deref(), now);
+                self.streams(slot.as_deref(), now)?;
             }
+            Seen::Unanswered => self.is_heard(Instant::now())?,
             Seen::Elsewhere(id) => {
                 self.relay.elsewhere(id);
                 if let Some(body) = self.unresolved.take() {
@@ -261,6 +270,7 @@ impl<'a> Session<'a> {
             // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
             // does not wait, and this may be anything else.
             Seen::Gone(error) => {
+                self.is_heard(Instant::now())?;
                 if !self.relay.is_settled() || !self.may_read() {
                     tracing::debug!("control connection: {error}");
                     return Err(Error::ServerStopping("the control connection ended while events were open"));
@@ -278,6 +288,7 @@ impl<'a> Session<'a> {
         let news = self.block(now).is_some() != self.told.blocked.is_some();
         if self.tick <= now || news {
             self.tick = now.checked_add(TICK).unwrap_or(now);
+            self.look_if_silent(now);
             self.control.look_if_due(now, &self.config.postgres);
             self.show(now, State::Streaming);
         }

@@ -1,8 +1,11 @@
 //! Telling that PostgreSQL does not answer, although its connection is open.
 //!
-//! A server that was frozen, or a network that swallows packets, ends no connection for many minutes. So when nothing
-//! has come for a while, a status update asks for a reply; a server that is well sends a keepalive at once. Only a relay
-//! that reads can hear: while it does not, for lack of room, nothing is concluded.
+//! A server that was frozen, or a proxy that swallows what it is given, ends no connection. So when nothing has come for
+//! a while, a status update asks for a reply; a server that is well sends a keepalive at once. Only a relay that reads can
+//! hear: while it does not, for lack of room, nothing is concluded.
+//!
+//! Silence alone ends no session: a walsender that works through a large transaction of other tables answers nobody for
+//! minutes, and would have to begin anew for each try. The control connection tells the difference.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,12 @@ impl Silence {
         let timeout = if wal_sender_timeout.is_zero() { USUAL_TIMEOUT } else { wal_sender_timeout };
         let patience = timeout.div_f64(4.0).clamp(LEAST_PATIENCE, MOST_PATIENCE);
         Self { patience, received: 0, heard: now, asked: None }
+    }
+
+    /// How long an answer may take.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// So many bytes have been `received` since the connection was made; `reading` tells whether more are looked for.

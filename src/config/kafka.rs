@@ -52,6 +52,8 @@ impl fmt::Debug for Properties {
 const DEFAULTS: &[(&str, &str)] = &[
     // What brokers see in their logs and quotas; "rdkafka" would not tell them whose connection it is.
     ("client.id", "outbox-relay"),
+    // librdkafka's 10 s would add that much to every outage; one relay that knocks once a second troubles no broker.
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// A property that the relay's promises rest on.
@@ -223,6 +225,7 @@ mod tests {
             "linger.ms": "1",
             "message.timeout.ms": "0",
             "partitioner": "murmur2_random",
+            "reconnect.backoff.max.ms": "1000",
         }
         "#);
         assert_eq!(merged.get("queue.buffering.max.ms"), Some("1"));

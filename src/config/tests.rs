@@ -131,6 +131,7 @@ fn two_values_are_enough() {
             "enable.idempotence": "true",
             "message.timeout.ms": "0",
             "partitioner": "murmur2_random",
+            "reconnect.backoff.max.ms": "1000",
         },
         topics: None,
         delivery: Delivery {

@@ -28,6 +28,15 @@ use parameters::Resolved;
 /// libpq waits for ever by default; a relay with several hosts must come to the next one.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A peer that is gone without a word is noticed after 30 s, half of PostgreSQL's usual `wal_sender_timeout`, whether
+/// something is on its way to it or not. Operating systems take hours.
+const DEFAULT_KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
+const DEFAULT_KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_KEEPALIVES_COUNT: u32 = 4;
+const DEFAULT_TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+const SECOND: Duration = Duration::from_secs(1);
+
 const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_APPLICATION_NAME: &str = "outbox_relay";
 
@@ -159,9 +168,10 @@ impl ConnInfo {
             None
         } else {
             Some(Keepalives {
-                idle: resolved.seconds("keepalives_idle")?,
-                interval: resolved.seconds("keepalives_interval")?,
-                count: resolved.integer("keepalives_count")?.filter(|count| *count > 0),
+                idle: resolved.time("keepalives_idle", SECOND, DEFAULT_KEEPALIVES_IDLE)?,
+                interval: resolved.time("keepalives_interval", SECOND, DEFAULT_KEEPALIVES_INTERVAL)?,
+                count: Some(resolved.integer("keepalives_count")?.unwrap_or(DEFAULT_KEEPALIVES_COUNT))
+                    .filter(|count| *count > 0),
             })
         };
         Ok(Self {
@@ -171,22 +181,18 @@ impl ConnInfo {
                 .or_else(|| resolved.get("fallback_application_name"))
                 .unwrap_or_else(|| DEFAULT_APPLICATION_NAME.to_owned()),
             options: resolved.get("options"),
-            connect_timeout: match resolved.integer("connect_timeout")? {
-                None => Some(DEFAULT_CONNECT_TIMEOUT),
-                // As in libpq, 0 (and, there, less) means no limit.
-                Some(0) => None,
-                Some(seconds) => Some(Duration::from_secs(u64::from(seconds))),
-            },
+            connect_timeout: resolved.time("connect_timeout", SECOND, DEFAULT_CONNECT_TIMEOUT)?,
             target_session_attrs: match resolved.get("target_session_attrs").as_deref() {
                 Some("read-write") => TargetSessionAttrs::ReadWrite,
                 Some("primary") => TargetSessionAttrs::Primary,
                 _ => TargetSessionAttrs::Any,
             },
             keepalives,
-            tcp_user_timeout: resolved
-                .integer("tcp_user_timeout")?
-                .filter(|milliseconds| *milliseconds > 0)
-                .map(|milliseconds| Duration::from_millis(u64::from(milliseconds))),
+            tcp_user_timeout: resolved.time(
+                "tcp_user_timeout",
+                Duration::from_millis(1),
+                DEFAULT_TCP_USER_TIMEOUT,
+            )?,
             user,
             dbname,
         })

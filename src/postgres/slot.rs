@@ -41,6 +41,8 @@ pub struct Slot {
     pub application_name: Option<String>,
     /// How long its user has been connected, where the role may see it.
     pub connected: Option<Duration>,
+    /// Whether its walsender has nothing to do but to hear from its client; false where the role may not see it.
+    pub walsender_waits: bool,
 }
 
 /// A server, as it describes itself.
@@ -69,7 +71,8 @@ SELECT s.plugin::text, s.database::text, s.active_pid, s.confirmed_flush_lsn::te
        extract(epoch FROM clock_timestamp() - (to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8,
        coalesce((to_jsonb(s) ->> 'synced')::bool, false),
        r.application_name,
-       extract(epoch FROM clock_timestamp() - r.backend_start)::float8
+       extract(epoch FROM clock_timestamp() - r.backend_start)::float8,
+       coalesce((SELECT a.wait_event_type IN ('Activity', 'Client') FROM pg_stat_activity a WHERE a.pid = s.active_pid), false)
   FROM pg_replication_slots s
        CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END) now(lsn)
        LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
@@ -88,6 +91,17 @@ impl Catalog {
         const ACTION: &str = "look at the replication slot";
         let rows = self.query(ACTION, SLOT, &[&name]).await?;
         rows.first().map(slot).transpose().map_err(wrong(ACTION))
+    }
+
+    /// Ends the walsender `pid`, if it is the one that uses the slot `name`. A role may end its own processes. It goes as
+    /// soon as it can: one that is frozen, or whose client does not read, stays.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn end_walsender(&self, name: &str, pid: i32) -> Result<(), Error> {
+        let sql = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                    WHERE slot_name = $1::text::name AND active_pid = $2";
+        self.query("end the walsender of a lost connection", sql, &[&name, &pid]).await.map(drop)
     }
 
     /// The server.
@@ -124,6 +138,7 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         synced: row.try_get(12)?,
         application_name: row.try_get(13)?,
         connected: seconds(row, 14)?,
+        walsender_waits: row.try_get(15)?,
     })
 }
 

@@ -28,6 +28,8 @@ pub(super) struct ControlWatch {
     unresolved: Option<Unresolved>,
     unresolved_since: Instant,
     look_at: Instant,
+    /// How long a look may take.
+    patience: Duration,
 }
 
 /// A table that is neither configured nor known not to be an outbox.
@@ -47,6 +49,8 @@ pub(super) enum Seen {
     Elsewhere(RelationId),
     /// The unknown table is, or may have been, an outbox.
     Ours(Finding),
+    /// A look got no answer in time.
+    Unanswered,
     /// The control connection is gone, and is being made again.
     Gone(Error),
 }
@@ -69,6 +73,7 @@ impl ControlWatch {
         server: ConnInfo,
         outboxes: Vec<Outbox>,
         version_num: u32,
+        patience: Duration,
         now: Instant,
     ) -> Self {
         Self {
@@ -80,6 +85,7 @@ impl ControlWatch {
             unresolved: None,
             unresolved_since: now,
             look_at: now,
+            patience,
         }
     }
 
@@ -88,6 +94,11 @@ impl ControlWatch {
         self.unresolved = Some(table);
         self.unresolved_since = Instant::now();
         self.ask_for_unresolved();
+    }
+
+    /// The next look is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.look_at = self.look_at.min(now);
     }
 
     /// Looks at publication and slot, if it is time and nothing else is being asked.
@@ -100,10 +111,13 @@ impl ControlWatch {
         if let Some(catalog) = self.control.as_ref().map(Control::catalog) {
             self.look_at = now.checked_add(LOOK).unwrap_or(now);
             let (publication, slot) = (postgres.publication.clone(), postgres.slot.clone());
-            let version_num = self.version_num;
+            let (version_num, limit) = (self.version_num, self.patience);
             let outboxes: Vec<_> = self.outboxes.iter().map(|outbox| outbox.table.id).collect();
             self.asked = Some(Box::pin(async move {
-                Answer::State(state(&catalog, &publication, &slot, &outboxes, version_num).await)
+                let state = state(&catalog, &publication, &slot, &outboxes, version_num);
+                let action = "look at publication and slot";
+                let late = |_| Err(Error::Timeout { action: action.into(), limit });
+                Answer::State(tokio::time::timeout(limit, state).await.unwrap_or_else(late))
             }));
         }
     }
@@ -148,6 +162,7 @@ impl ControlWatch {
                 Seen::Gone(error)
             }
             // If the connection is gone, its end tells; after any other failure the next tick asks again.
+            Answer::State(Err(Error::Timeout { .. })) => Seen::Unanswered,
             Answer::State(Err(error)) | Answer::Kin(Err(error)) => {
                 tracing::debug!("control connection: {error}");
                 Seen::Nothing

@@ -37,6 +37,9 @@ pub enum Error {
     /// The server ended the stream.
     #[error("PostgreSQL ended the replication stream")]
     StreamEnded,
+    /// The replication connection is open and of no use.
+    #[error("the replication connection is lost: {0}")]
+    Lost(String),
 }
 
 impl From<Finding> for Error {
@@ -53,7 +56,7 @@ impl Error {
             Self::Postgres(error) | Self::Replication(error) => error.disposition(),
             Self::Found(findings) => findings.disposition(),
             Self::Kafka(error) => error.disposition(),
-            Self::ServerStopping(_) | Self::StreamEnded => Disposition::Retry,
+            Self::ServerStopping(_) | Self::StreamEnded | Self::Lost(_) => Disposition::Retry,
             Self::Stream(_) | Self::TimelineHistory(_) => Disposition::Stop,
         }
     }
@@ -114,7 +117,11 @@ impl Error {
                         .to_owned(),
                 )
             }
-            Self::Stream(_) | Self::TimelineHistory(_) | Self::ServerStopping(_) | Self::StreamEnded => None,
+            Self::Stream(_)
+            | Self::TimelineHistory(_)
+            | Self::ServerStopping(_)
+            | Self::StreamEnded
+            | Self::Lost(_) => None,
             Self::Kafka(error) => error.hint(),
             Self::Found(findings) => findings.hint().map(str::to_owned),
         }

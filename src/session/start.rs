@@ -31,6 +31,8 @@ pub(super) struct Started {
     /// `server_version_num`.
     pub(super) version_num: u32,
     pub(super) wal_sender_timeout: Duration,
+    /// The server's process that streams.
+    pub(super) walsender: Option<i32>,
 }
 
 /// What a process remembers from one session to the next.
@@ -115,7 +117,8 @@ pub(super) async fn start(
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
     });
     let Settings { version_num, wal_sender_timeout, .. } = survey.server;
-    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout })
+    let walsender = slot.active_pid;
+    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout, walsender })
 }
 
 impl Known {
@@ -168,7 +171,7 @@ async fn await_slot(
     status: &Status,
 ) -> Result<(), Error> {
     let since = Instant::now();
-    let (mut told, mut waited) = (false, false);
+    let (mut told, mut waited, mut ended) = (false, false, false);
     loop {
         let slot = catalog.slot(name).await?;
         status.slot_seen(slot.as_ref(), Instant::now());
@@ -180,6 +183,12 @@ async fn await_slot(
             return Ok(());
         };
         if our_last == Some(pid) {
+            // The connection to it is gone, but it may not notice for a whole wal_sender_timeout.
+            if !ended {
+                ended = true;
+                catalog.end_walsender(name, pid).await?;
+                continue;
+            }
             // Nobody streams: that is no standby's readiness.
             let reason = format!(
                 "PostgreSQL holds the slot for the last connection of this relay (pid {pid}) until it notices that \

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::fixture::{Outbox, Relay, eventually};
 use crate::kafka::{Reader, create_topic_on};
 use crate::own_server::scripts_servers;
-use crate::proxy::{Closed, Proxy};
+use crate::proxy::{Closed, behind_proxy};
 use crate::servers::superuser_tcp;
 
 /// Status, head and body of the answer to `request`, a method and a path, with further header lines.
@@ -30,15 +30,6 @@ async fn all_answer(relay: &Relay) -> [u16; 6] {
         assert!(asked.elapsed() < Duration::from_secs(1), "{path} took {:?}", asked.elapsed());
     }
     codes
-}
-
-/// A relay whose PostgreSQL is behind a proxy that is open.
-fn behind_proxy(outbox: &Outbox) -> (Relay, Proxy) {
-    let port = Closed::new();
-    let address = port.address;
-    let proxy = port.open(format!("127.0.0.1:{}", superuser_tcp().hosts[0].port));
-    let url = format!("postgres.url=postgres://outbox_relay@{address}/{}", outbox.database.name);
-    (outbox.relay(&[&url]), proxy)
 }
 
 #[tokio::test]
@@ -163,22 +154,6 @@ async fn a_standby_whose_postgres_freezes_is_not_ready() {
     standby.ready_says(200, "standby").await;
     standby.stop().await;
     active.stop().await;
-    outbox.database.drop().await;
-}
-
-#[tokio::test]
-async fn a_slot_that_our_own_lost_connection_holds_is_no_standby() {
-    let outbox = Outbox::create().await;
-    let (relay, proxy) = behind_proxy(&outbox);
-    relay.ready().await;
-    proxy.cut();
-    relay.ready_says(503, "PostgreSQL holds the slot for the last connection of this relay (pid ").await;
-    // Until its wal_sender_timeout is over.
-    relay.ready().await;
-    outbox.insert("1").await;
-    outbox.all_confirmed().await;
-    let log = relay.stop().await;
-    assert!(!log.contains("standby"), "{log}");
     outbox.database.drop().await;
 }
 

@@ -16,6 +16,7 @@ mod http;
 mod kafka;
 mod kafka_rights;
 mod life;
+mod lost;
 mod main_job;
 mod own_server;
 mod postgres_connection;

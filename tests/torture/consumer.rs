@@ -24,7 +24,7 @@ use tokio_postgres::Client;
 
 use crate::oracle::{Committed, Id, Oracle, Partition, Position, Record, fingerprint};
 use crate::plan::{TOPICS, topic};
-use crate::servers::client;
+use crate::server::client;
 use crate::writers::PROBE;
 
 /// The consumer, at work on a thread of its own.

@@ -10,7 +10,8 @@ use crate::dice::Dice;
 use crate::proxy::{Learns, Proxy, Way};
 use crate::relays::{Relay, Relays};
 use crate::schedule::{Fault, Moment, Step};
-use crate::servers::{Servers, client, patient_client, signal};
+use crate::server::{client, patient_client, signal};
+use crate::servers::Servers;
 
 /// Everything that can fail.
 pub(crate) struct World {

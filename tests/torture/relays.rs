@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::dice::Dice;
-use crate::servers::signal;
+use crate::server::signal;
 
 /// How relays are started.
 pub(crate) struct Relays {

@@ -1,15 +1,9 @@
 //! A PostgreSQL and a Kafka of the run's own, which it freezes, kills and starts again.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
-use tokio_postgres::{Client, NoTls};
+
+use crate::server::{Server, scripts_servers};
 
 /// Both, running. Stopped and removed when dropped.
 pub(crate) struct Servers {
@@ -25,19 +19,6 @@ pub(crate) struct Servers {
     pub(crate) kafka_behind: String,
     directory: tempfile::TempDir,
 }
-
-/// A server's process.
-pub(crate) struct Server {
-    name: &'static str,
-    pid: u32,
-    pid_file: PathBuf,
-    /// Once it was started again.
-    child: Option<Child>,
-    command: Command,
-}
-
-/// No server takes longer to stop or to start.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Servers {
     /// Starts them; clients of Kafka shall come to `advertised`, a port of this machine.
@@ -78,96 +59,6 @@ impl Drop for Servers {
             if let Some(child) = &mut server.child {
                 let _ = child.wait();
             }
-        }
-    }
-}
-
-fn scripts_servers(arguments: &[&str], directory: &Path) -> Result<String> {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
-    command.args(arguments).arg(directory).stdin(Stdio::null()).stderr(Stdio::inherit());
-    // What these name would be taken instead.
-    for named in ["OUTBOX_TEST_POSTGRES", "OUTBOX_TEST_POSTGRES_TCP", "OUTBOX_TEST_KAFKA"] {
-        command.env_remove(named);
-    }
-    let output = command.output().context("run scripts/servers")?;
-    if !output.status.success() {
-        bail!("scripts/servers {}: {}", arguments.join(" "), output.status);
-    }
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-impl Server {
-    fn of(name: &'static str, directory: &Path) -> Result<Self> {
-        let pid_file = directory.join(format!("{name}.pid"));
-        let pid = fs::read_to_string(&pid_file)?.trim().parse()?;
-        // As it was started: program, arguments, user.
-        let process = format!("/proc/{pid}");
-        let line = String::from_utf8(fs::read(format!("{process}/cmdline"))?)?;
-        let mut words = line.trim_end_matches('\0').split('\0');
-        let owner = fs::metadata(&process)?;
-        let mut command = Command::new(words.next().context("a process without a command line")?);
-        command.args(words).uid(owner.uid()).gid(owner.gid()).process_group(0).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self { name, pid, pid_file, child: None, command })
-    }
-
-    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
-        self::signal(self.pid, signal)
-    }
-
-    /// Sends `signal`, and waits until it has ended; how long that took.
-    pub(crate) async fn end(&mut self, signal: &str) -> Result<Duration> {
-        let asked = Instant::now();
-        self.signal(signal)?;
-        while self.is_up() {
-            if asked.elapsed() > PATIENCE {
-                bail!("{} does not end on SIG{signal}", self.name);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(asked.elapsed())
-    }
-
-    /// Starts it again.
-    pub(crate) fn start_again(&mut self) -> Result<()> {
-        let child = self.command.spawn().with_context(|| format!("start {}", self.name))?;
-        self.pid = child.id();
-        self.child = Some(child);
-        Ok(fs::write(&self.pid_file, self.pid.to_string())?)
-    }
-
-    fn is_up(&mut self) -> bool {
-        if let Some(child) = &mut self.child {
-            return matches!(child.try_wait(), Ok(None));
-        }
-        // A process that has ended and was not waited for has no command line either.
-        fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| !line.is_empty())
-    }
-}
-
-/// Sends a signal, by its name without SIG.
-pub(crate) fn signal(pid: u32, signal: &str) -> Result<()> {
-    let status =
-        Command::new("kill").args(["-s", signal, &pid.to_string()]).stderr(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { bail!("kill -s {signal} {pid}: {status}") }
-}
-
-/// Connects, in less than two seconds.
-pub(crate) async fn client(info: &ConnInfo) -> Result<Client> {
-    let config = info.control_config();
-    let (client, connection) = tokio::time::timeout(Duration::from_secs(2), config.connect(NoTls)).await??;
-    tokio::spawn(async move { connection.await.ok() });
-    Ok(client)
-}
-
-/// Connects as soon as the server lets us.
-pub(crate) async fn patient_client(info: &ConnInfo) -> Result<Client> {
-    let start = Instant::now();
-    loop {
-        match client(info).await {
-            Ok(client) => return Ok(client),
-            Err(error) if start.elapsed() > PATIENCE => return Err(error.context("PostgreSQL is not up")),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }

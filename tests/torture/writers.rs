@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Error};
 use crate::dice::Dice;
 use crate::oracle::{Committed, Id};
 use crate::plan::{Event, Plan, Step, Transaction};
-use crate::servers::{client, patient_client};
+use crate::server::{client, patient_client};
 
 /// The writers, at work.
 pub(crate) struct Writers {

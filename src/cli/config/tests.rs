@@ -96,6 +96,7 @@ fn people_see_each_value_and_where_it_was_given() {
     kafka.linger.ms                = "5"                              # relay.toml, line 16
     kafka.message.timeout.ms       = "0"                              # fixed
     kafka.partitioner              = "murmur2_random"                 # fixed
+    kafka.reconnect.backoff.max.ms = "1000"                           # default
     kafka.sasl.password            = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
     kafka.ssl.key.password         = (hidden)                         # relay.toml, line 17
 
@@ -156,6 +157,7 @@ fn programs_get_types_and_every_key() {
       "kafka.linger.ms": {"value": "5", "origin": "relay.toml, line 16"},
       "kafka.message.timeout.ms": {"value": "0", "origin": "fixed"},
       "kafka.partitioner": {"value": "murmur2_random", "origin": "fixed"},
+      "kafka.reconnect.backoff.max.ms": {"value": "1000", "origin": "default"},
       "kafka.ssl.key.password": {"value": "(hidden)", "origin": "relay.toml, line 17"},
       "topics.create": {"value": false, "origin": "default"},
       "topics.partitions": {"value": 3, "origin": "default"},

@@ -1,5 +1,7 @@
 //! Which parameters libpq knows, which of them work here, and where a value comes from.
 
+use std::time::Duration;
+
 use super::ConnInfoError;
 use super::syntax::Parameters;
 
@@ -133,10 +135,18 @@ impl Resolved {
         })
     }
 
-    /// A number of seconds; 0 is the operating system's default.
-    pub(super) fn seconds(&self, name: &str) -> Result<Option<std::time::Duration>, ConnInfoError> {
-        let seconds = self.integer(name)?.filter(|seconds| *seconds > 0);
-        Ok(seconds.map(|seconds| std::time::Duration::from_secs(u64::from(seconds))))
+    /// A time in `unit`s; `default` where none is given, and none for 0, with which libpq leaves it to the operating system.
+    pub(super) fn time(
+        &self,
+        name: &str,
+        unit: Duration,
+        default: Duration,
+    ) -> Result<Option<Duration>, ConnInfoError> {
+        Ok(match self.integer(name)? {
+            None => Some(default),
+            Some(0) => None,
+            Some(number) => unit.checked_mul(number),
+        })
     }
 }
 

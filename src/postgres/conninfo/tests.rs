@@ -143,6 +143,19 @@ fn what_does_not_work_yet_is_refused() {
     assert!(parse("user=u keepalives=0").keepalives.is_none());
     assert_eq!(parse("user=u connect_timeout=0").connect_timeout, None);
     assert_eq!(parse("user=u").connect_timeout, Some(DEFAULT_CONNECT_TIMEOUT));
+    assert_eq!(parse("user=u tcp_user_timeout=0").tcp_user_timeout, None);
+    assert_eq!(parse("user=u").tcp_user_timeout, Some(Duration::from_secs(30)));
+    let left_to_the_system =
+        parse("user=u keepalives_idle=0 keepalives_interval=0 keepalives_count=0").keepalives;
+    assert_eq!(left_to_the_system, Some(Keepalives::default()));
+    assert_eq!(
+        parse("user=u").keepalives,
+        Some(Keepalives {
+            idle: Some(Duration::from_secs(10)),
+            interval: Some(Duration::from_secs(5)),
+            count: Some(4)
+        })
+    );
 }
 
 #[test]
