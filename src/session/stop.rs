@@ -45,9 +45,15 @@ impl Session<'_> {
     /// The end at something that somebody has to change: what came before it is delivered and confirmed all the same, so that
     /// no start after this one sends it again. Whatever fails on the way is less than what the session ends with.
     pub(super) async fn end_at(mut self, error: &Error) {
-        let unconfirmed = match error {
+        if matches!(error, Error::Kafka(_)) {
             // Nothing is delivered any more.
-            Error::Kafka(_) => return,
+            return;
+        }
+        let open = self.open();
+        if open > 0 {
+            tracing::warn!("stopping, once Kafka has {open} events that came before: {}", error.line());
+        }
+        let unconfirmed = match error {
             Error::Postgres(_) => self.confirm_by_sql().await,
             _ => self.stop().await,
         };
