@@ -110,6 +110,11 @@ impl Relay {
 
     /// SIGTERM. It must end in time, and well.
     pub(crate) async fn stop(&mut self) -> Result<()> {
+        // One that has just been started does not know signals yet, and would be killed.
+        let asked = Instant::now();
+        while self.ask("/live").await.is_none() && asked.elapsed() < STOP {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.still_runs()?;
         self.signal("TERM")?;
         match tokio::time::timeout(STOP, self.child.wait()).await {
