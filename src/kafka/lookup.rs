@@ -30,6 +30,8 @@ pub struct Ask {
     pub create: Option<Arc<NewTopic>>,
     /// Also whether the relay may write to it, which metadata does not tell.
     pub may_write: bool,
+    /// A late answer is as good as none.
+    pub brief: bool,
 }
 
 /// What the cluster answered.
@@ -56,6 +58,9 @@ const KNOWN: Duration = Duration::from_millis(20);
 /// librdkafka answers from a broker's reply; without one it gives up after this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same for a question that asks only whether Kafka is there, while it is taken to be away.
+const BRIEF: Duration = Duration::from_secs(2);
+
 impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
     pub(super) fn start(client: Arc<BaseProducer<Context>>, topic: String, ask: Ask) -> Self {
@@ -67,7 +72,7 @@ impl Lookup {
         let (nobody, _) = mpsc::unbounded_channel();
         let client = connect(properties, nobody);
         Self::of(tokio::task::spawn_blocking(move || match client {
-            Ok(client) => topic_state(&client, &topic),
+            Ok(client) => topic_state(&client, &topic, PATIENCE),
             Err(error) => TopicState::Unreachable(error.to_string()),
         }))
     }
@@ -126,7 +131,7 @@ impl Future for Lookup {
 }
 
 fn answer(client: &BaseProducer<Context>, topic: &str, ask: &Ask) -> TopicState {
-    let mut state = topic_state(client, topic);
+    let mut state = topic_state(client, topic, if ask.brief { BRIEF } else { PATIENCE });
     if let (TopicState::Missing, Some(new)) = (&state, &ask.create) {
         state = create(client, topic, new);
     }
@@ -147,7 +152,7 @@ fn create(client: &BaseProducer<Context>, topic: &str, new: &NewTopic) -> TopicS
             tracing::info!(topic, partitions = new.partitions, "made the topic");
             let deadline = Instant::now() + PATIENCE;
             loop {
-                match topic_state(client, topic) {
+                match topic_state(client, topic, PATIENCE) {
                     TopicState::Missing if Instant::now() < deadline => std::thread::sleep(KNOWN),
                     state => return state,
                 }
@@ -175,11 +180,15 @@ fn not_created(topic: &str, code: RDKafkaErrorCode, reason: &str) -> String {
     }
 }
 
-fn topic_state(client: &BaseProducer<Context>, topic: &str) -> TopicState {
-    let metadata = match client.client().fetch_metadata(Some(topic), PATIENCE) {
+fn topic_state(client: &BaseProducer<Context>, topic: &str, patience: Duration) -> TopicState {
+    let metadata = match client.client().fetch_metadata(Some(topic), patience) {
         Ok(metadata) => metadata,
         Err(error) => return unanswered(&error),
     };
+    if metadata.brokers().is_empty() {
+        // It has not joined its cluster again yet, and knows of no topics either.
+        return TopicState::Unreachable("the broker that answers lists no brokers".to_owned());
+    }
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return TopicState::Missing;
     };

@@ -145,10 +145,10 @@ impl Producer {
     }
 
     /// Asks the cluster for a topic that nearly every cluster has; any answer tells that it is there. Asking for no topic
-    /// in particular would list them all.
+    /// in particular would list them all. `brief`: a late answer is as good as none.
     #[must_use]
-    pub fn probe(&self) -> Lookup {
-        self.client.look_up(PROBED, Ask::default())
+    pub fn probe(&self, brief: bool) -> Lookup {
+        self.client.look_up(PROBED, Ask { brief, ..Ask::default() })
     }
 
     /// The same with a client of its own, made of `properties`, which knows no brokers but those.

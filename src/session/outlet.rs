@@ -115,7 +115,7 @@ impl Outlet {
 
     /// The same over a `producer` that was just started with `properties`.
     pub(super) fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
-        let probe = Wait::Answer(producer.probe());
+        let probe = Wait::Answer(producer.probe(false));
         Self {
             properties,
             new_topic: new_topic.map(Arc::new),
@@ -166,7 +166,7 @@ impl Outlet {
         let at_once = self.careful.then_some(("linger.ms", "0"));
         let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
         self.producer = self.producer.another(&properties)?;
-        self.probe = Wait::Answer(self.producer.probe());
+        self.probe = Wait::Answer(self.producer.probe(false));
         self.asks = Asks::Producer;
         self.topics.clear();
         self.held = None;
@@ -242,7 +242,7 @@ impl Outlet {
 
     fn look_up(&self, topic: &Topic) -> Lookup {
         let may_write = self.denied.contains(topic.as_str());
-        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write })
+        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write, brief: false })
     }
 
     fn produce(&mut self, record: Record) -> Result<(), Refused> {
@@ -356,7 +356,7 @@ impl Outlet {
 
     fn probe_now(&mut self) {
         if !matches!(self.probe, Wait::Answer(_)) {
-            self.probe = Wait::Answer(self.producer.probe());
+            self.probe = Wait::Answer(self.producer.probe(false));
             self.asks = Asks::Producer;
         }
     }
@@ -424,7 +424,7 @@ impl Outlet {
             }
             (_, None) => {
                 self.ask_for_an_id();
-                (Asks::Producer, Wait::Answer(self.producer.probe()))
+                (Asks::Producer, Wait::Answer(self.producer.probe(self.away.is_some())))
             }
             (Asks::Producer, Some(TopicState::Unreachable(reason))) => {
                 self.away.get_or_insert(reason);
@@ -434,7 +434,7 @@ impl Outlet {
             (Asks::Another, Some(TopicState::Unreachable(_))) => {
                 (Asks::Producer, Wait::Until(after(ASK_AGAIN)))
             }
-            (Asks::Another, Some(_)) => (Asks::ProducerAgain, Wait::Answer(self.producer.probe())),
+            (Asks::Another, Some(_)) => (Asks::ProducerAgain, Wait::Answer(self.producer.probe(true))),
             (Asks::ProducerAgain, Some(TopicState::Unreachable(_))) => {
                 (self.asks, self.probe) = (Asks::Producer, Wait::Until(after(ASK_AGAIN)));
                 return Err(Refused::Failed(kafka::Error::Forgotten));
@@ -481,3 +481,7 @@ fn after(pause: Duration) -> Instant {
     let now = clock::now();
     now.checked_add(pause).unwrap_or(now)
 }
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;

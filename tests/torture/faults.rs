@@ -10,7 +10,7 @@ use crate::machine::{Clock, Names};
 use crate::proxy::{Learns, Proxy, Way};
 use crate::relays::{Relay, Relays};
 use crate::schedule::{Fault, Moment, Step};
-use crate::server::{client, patient_client, signal};
+use crate::server::{patient_client, signal};
 use crate::servers::Servers;
 
 /// Everything that can fail.
@@ -221,7 +221,7 @@ impl World {
 
     /// Something happens to the process that sends to the relay.
     async fn walsender(&mut self, step: Step) -> Result<()> {
-        let client = client(&self.servers.superuser).await?;
+        let client = patient_client(&self.servers.superuser).await?;
         let Some(pid) = walsender(&client).await? else {
             // There is none at this moment: then it is the connections' turn.
             self.postgres.cut(Learns::Both);
@@ -237,6 +237,10 @@ impl World {
             }
             Fault::BackendKilled => {
                 signal(pid, "KILL")?;
+                // The postmaster ends everybody else before it recovers.
+                while !client.is_closed() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 patient_client(&self.servers.superuser).await?;
             }
             _ => {

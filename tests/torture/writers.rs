@@ -291,7 +291,13 @@ impl Probes {
             if committed {
                 self.last = number;
                 self.told.send(event.committed(self.start.elapsed()))?;
-                return Ok((number, end(&client).await?));
+                // PostgreSQL may be about to go down.
+                loop {
+                    match end(&client).await {
+                        Ok(end) => return Ok((number, end)),
+                        Err(_) => client = patient_client(&self.info).await?,
+                    }
+                }
             }
             client = patient_client(&self.info).await?;
         }

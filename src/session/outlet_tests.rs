@@ -1,0 +1,101 @@
+//! What is done about a producer that has lost its cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::kafka::Client;
+
+/// A cluster that a new client reaches or not, and a producer that has forgotten it.
+#[derive(Clone, Default)]
+struct Forgetful {
+    /// Kept, so that the channel stays open.
+    events: Option<mpsc::UnboundedSender<Event>>,
+    reachable: Arc<AtomicBool>,
+    remembers: Arc<AtomicBool>,
+}
+
+fn answer(there: bool) -> Lookup {
+    let state = match there {
+        true => TopicState::Exists { partitions: 1 },
+        false => TopicState::Unreachable("no broker answers".to_owned()),
+    };
+    Lookup::of(tokio::spawn(async { state }))
+}
+
+impl Client for Forgetful {
+    fn send(&self, _: &Record) -> Result<(), RDKafkaErrorCode> {
+        Ok(())
+    }
+
+    fn give_up(&self) {}
+
+    fn look_up(&self, _: &str, _: Ask) -> Lookup {
+        answer(self.remembers.load(Ordering::Relaxed))
+    }
+
+    fn probe_anew(&self, _: &[(&str, &str)], _: &str) -> Lookup {
+        answer(self.reachable.load(Ordering::Relaxed))
+    }
+
+    fn limit(&self, _: &[(&str, &str)], _: &str) -> Limit {
+        Limit::of(tokio::spawn(async { None }))
+    }
+
+    fn another(
+        &self,
+        _: &[(&str, &str)],
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Box<dyn Client>, kafka::Error> {
+        Ok(Box::new(Self { events: Some(events), ..self.clone() }))
+    }
+}
+
+fn outlet(client: &Forgetful) -> Outlet {
+    let producer = Producer::start(&[], |events| client.another(&[], events)).unwrap();
+    let needed = [("postgres.url", "postgres:///shop"), ("kafka.bootstrap.servers", "kafka:9092")];
+    let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = crate::config::load(None, std::iter::empty(), &needed).unwrap();
+    Outlet::over(producer, config.kafka, None)
+}
+
+/// What the outlet says within a minute.
+async fn says(outlet: &mut Outlet) -> Option<Refused> {
+    let says = async {
+        loop {
+            if let Err(refused) = outlet.wait(&mut Vec::new()).await {
+                return refused;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), says).await.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_finds_nobody_is_kept_while_nobody_else_finds_a_broker_either() {
+    let client = Forgetful::default();
+    let mut outlet = outlet(&client);
+    assert!(says(&mut outlet).await.is_none());
+    assert!(outlet.is_blocked());
+    // The cluster is back, and the producer finds it.
+    client.reachable.store(true, Ordering::Relaxed);
+    client.remembers.store(true, Ordering::Relaxed);
+    assert!(says(&mut outlet).await.is_none());
+    assert!(!outlet.is_blocked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_finds_nobody_where_a_new_client_does_is_of_no_use() {
+    let client = Forgetful::default();
+    let mut outlet = outlet(&client);
+    assert!(says(&mut outlet).await.is_none());
+    client.reachable.store(true, Ordering::Relaxed);
+    assert!(matches!(says(&mut outlet).await, Some(Refused::Failed(kafka::Error::Forgotten))));
+    // A new one would do; the supervisor makes it.
+    client.remembers.store(true, Ordering::Relaxed);
+    outlet.renew().unwrap();
+    assert!(says(&mut outlet).await.is_none());
+    assert!(!outlet.is_blocked());
+}
