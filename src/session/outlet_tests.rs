@@ -11,8 +11,8 @@ use crate::kafka::Client;
 /// A cluster that a new client reaches or not, and a producer that has forgotten it.
 #[derive(Clone, Default)]
 struct Forgetful {
-    /// Kept, so that the channel stays open.
-    events: Option<mpsc::UnboundedSender<Event>>,
+    /// The channel stays open.
+    _events: Option<mpsc::UnboundedSender<Event>>,
     reachable: Arc<AtomicBool>,
     remembers: Arc<AtomicBool>,
 }
@@ -49,13 +49,13 @@ impl Client for Forgetful {
         _: &[(&str, &str)],
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Box<dyn Client>, kafka::Error> {
-        Ok(Box::new(Self { events: Some(events), ..self.clone() }))
+        Ok(Box::new(Self { _events: Some(events), ..self.clone() }))
     }
 }
 
 fn outlet(client: &Forgetful) -> Outlet {
     let producer = Producer::start(&[], |events| client.another(&[], events)).unwrap();
-    let needed = [("postgres.url", "postgres:///shop"), ("kafka.bootstrap.servers", "kafka:9092")];
+    let needed = [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
     let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = crate::config::load(None, std::iter::empty(), &needed).unwrap();
     Outlet::over(producer, config.kafka, None)
