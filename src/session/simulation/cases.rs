@@ -26,6 +26,7 @@ struct Sum {
     sessions: u32,
     polls: u64,
     busiest: u32,
+    settled: Vec<(std::time::Duration, u64)>,
     broken: Vec<u64>,
 }
 
@@ -54,6 +55,7 @@ fn try_worlds(from: u64, worlds: u64) -> Sum {
                     sum.duplicates += outcome.duplicates;
                     sum.sessions += outcome.sessions;
                     sum.polls += outcome.polls;
+                    sum.settled.push((outcome.settled, seed));
                     sum.busiest = sum.busiest.max(outcome.busiest);
                     if let Some(first) = outcome.wrong.first() {
                         println!("seed {seed}, after {:.1} s: {first}", began.elapsed().as_secs_f64());
@@ -63,11 +65,12 @@ fn try_worlds(from: u64, worlds: u64) -> Sum {
             });
         }
     });
-    let sum = sum.into_inner().unwrap();
+    let mut sum = sum.into_inner().unwrap();
+    sum.settled.sort_unstable();
     let took = began.elapsed().as_secs_f64();
     println!(
         "{} worlds in {took:.1} s ({:.0} a second): they lived {:.0} s, with {} sessions, {} events, {} duplicates and \
-         {} wake-ups, at most {} in a second",
+         {} wake-ups, at most {} in a second; when all was well again everything arrived within {:?}",
         sum.worlds,
         sum.worlds as f64 / took,
         sum.lived,
@@ -75,7 +78,8 @@ fn try_worlds(from: u64, worlds: u64) -> Sum {
         sum.events,
         sum.duplicates,
         sum.polls,
-        sum.busiest
+        sum.busiest,
+        sum.settled.last()
     );
     sum
 }
@@ -121,7 +125,7 @@ fn simulated_worlds_keep_every_promise() {
 /// drops what lies below the highest position would never have seen it.
 #[test]
 fn dead_letters_are_in_the_order_of_their_events() {
-    [223, 278, 415].into_iter().for_each(is_right);
+    [72, 415, 503].into_iter().for_each(is_right);
 }
 
 #[test]

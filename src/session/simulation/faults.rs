@@ -170,7 +170,7 @@ fn begin(
         Fault::KafkaAway => kafka.go_away(length),
         Fault::SlowKafka => {
             kafka.cluster().latency = dice.between(20, 1_500);
-            return Some(later(until, world, |world| world.kafka.cluster().latency = 3));
+            return Some(later(until, world, |world| world.kafka.cluster().latency = world.plan.latency));
         }
         Fault::SlowLookups => {
             kafka.cluster().lookup = dice.between(100, 5_000);
