@@ -79,10 +79,16 @@ impl Dice {
 
 /// Lets the world of `seed` exist.
 fn simulate(seed: u64, traced: bool) -> Outcome {
+    let plan = Plan::new(seed);
+    live(plan, traced)
+}
+
+/// Lets the world of a plan exist.
+fn live(plan: Plan, traced: bool) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let plan = Arc::new(Plan::new(seed));
+        let plan = Arc::new(plan);
         let witness = Arc::new(Witness::new(traced));
         let postgres = Arc::new(Postgres::new(Arc::clone(&plan), Arc::clone(&witness)));
         let kafka = Arc::new(Kafka::new(Arc::clone(&plan), Arc::clone(&witness)));

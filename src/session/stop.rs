@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::control_watch::Seen;
 use super::{Error, Session, TICK};
 use crate::clock;
 use crate::kafka::Event;
@@ -15,12 +16,16 @@ impl Session<'_> {
     pub(super) async fn stop(mut self) -> Result<(), Error> {
         self.status.enter(State::Draining);
         let deadline = clock::now().checked_add(self.config.delivery.drain_timeout);
-        self.drain(deadline).await?;
+        let in_time = self.drain(deadline).await?;
         let open = self.open();
         if open > 0 {
-            let waited = humantime::format_duration(self.config.delivery.drain_timeout);
+            let when = if in_time {
+                "before PostgreSQL shut down".to_owned()
+            } else {
+                format!("within {}", humantime::format_duration(self.config.delivery.drain_timeout))
+            };
             tracing::warn!(
-                "not confirmed within {waited}: {open} of the events that were sent; the next start sends them again"
+                "not confirmed {when}: {open} of the events that were sent; the next start sends them again"
             );
         }
         let now = clock::now();
@@ -47,12 +52,13 @@ impl Session<'_> {
         self.connection.finish(GOODBYE).await;
     }
 
-    async fn drain(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+    /// Waits until all is confirmed or PostgreSQL shuts down; false if that took longer than until `deadline`.
+    async fn drain(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
         let mut events: Vec<Event> = Vec::new();
         while self.open() > 0 {
             let now = clock::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                break;
+                return Ok(false);
             }
             let due = self.feedback.due(self.relay.position()).min(self.tick);
             let due = deadline.map_or(due, |deadline| deadline.min(due));
@@ -60,6 +66,12 @@ impl Session<'_> {
                 biased;
                 _ = self.outlet.wait(&mut events) => {}
                 () = tokio::time::sleep_until(due.into()) => {}
+                // Its walsender waits for us, as while we stream (`Session::seen`): for Kafka, which may not be there.
+                seen = self.control.wait() => {
+                    if matches!(seen, Seen::Gone(_)) {
+                        break;
+                    }
+                }
                 progress = self.connection.progress(false) => progress?,
             }
             self.reports(&mut events)?;
@@ -73,6 +85,6 @@ impl Session<'_> {
                 self.show(now, State::Draining);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

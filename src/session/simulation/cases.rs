@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::simulate;
+use super::faults::Fault;
+use super::plan::Plan;
+use super::{live, simulate};
 
 /// About ten seconds' worth, on one core.
 const WORLDS: u64 = 10_000;
@@ -26,7 +28,7 @@ struct Sum {
     sessions: u32,
     polls: u64,
     busiest: u32,
-    settled: Vec<(std::time::Duration, u64)>,
+    settled: Vec<(Duration, u64)>,
     broken: Vec<u64>,
 }
 
@@ -119,6 +121,27 @@ fn simulated_worlds_keep_every_promise() {
             told(*seed, LINES)
         );
     }
+}
+
+/// The walsender of a server that shuts down waits for a relay that waits for Kafka.
+#[test]
+fn a_relay_that_drains_does_not_hold_up_the_shutdown_of_postgres() {
+    let mut tried = 0;
+    for seed in 0..300 {
+        let mut plan = Plan::new(seed);
+        if plan.length < Duration::from_secs(4) || !plan.hopeless().is_empty() {
+            continue;
+        }
+        tried += 1;
+        plan.length = plan.length.max(Duration::from_secs(60));
+        plan.drain_timeout = Duration::from_secs(20);
+        let faults =
+            [(1_000, Fault::KafkaAway, 60_000), (2_000, Fault::Term, 1), (3_000, Fault::Restart, 20_000)];
+        plan.faults = Some(faults.into());
+        let outcome = live(plan, true);
+        assert!(outcome.wrong.is_empty(), "seed {seed}: {:?}\n{}", outcome.wrong, outcome.trace.join("\n"));
+    }
+    assert!(tried > 20);
 }
 
 /// A record that its broker refused became a dead letter behind that of a later event, which had no topic. A consumer that

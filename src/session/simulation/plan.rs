@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) topics_from: [Duration; TOPICS.len()],
     /// Milliseconds that a way to a broker takes at most, while it is not slow.
     pub(super) latency: u64,
+    /// What goes wrong: when, what, and for how many milliseconds; `None`: what the seed says.
+    pub(super) faults: Option<Vec<(u64, super::faults::Fault, u64)>>,
     /// How long there are writers and faults.
     pub(super) length: Duration,
 }
@@ -103,6 +105,7 @@ impl Plan {
             wal_sender_timeout: Duration::from_secs([3, 10, 60][dice.below(3)]),
             drain_timeout: Duration::from_secs([1, 20][dice.below(2)]),
             topics_from: [Duration::ZERO; TOPICS.len()],
+            faults: None,
             latency: [3, 3, 30, 300][dice.below(4)],
             length,
         };
