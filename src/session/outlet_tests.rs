@@ -55,7 +55,8 @@ impl Client for Forgetful {
 
 fn outlet(client: &Forgetful) -> Outlet {
     let producer = Producer::start(&[], |events| client.another(&[], events)).unwrap();
-    let needed = [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
+    let needed =
+        [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
     let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = crate::config::load(None, std::iter::empty(), &needed).unwrap();
     Outlet::over(producer, config.kafka, None)

@@ -58,12 +58,14 @@ struct Outcome {
     polls: u64,
     /// The most wake-ups in a second of it.
     busiest: u32,
+    /// How long it took until everything had arrived when all was well again.
+    settled: Duration,
     /// How long it existed, by its own clock.
     lived: Duration,
 }
 
 /// When all is well again, everything must have arrived after so long.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Somebody sees that reading has stopped at an event, and has it passed over.
 const OPERATOR: Duration = Duration::from_secs(3);
@@ -77,10 +79,16 @@ impl Dice {
 
 /// Lets the world of `seed` exist.
 fn simulate(seed: u64, traced: bool) -> Outcome {
+    let plan = Plan::new(seed);
+    live(plan, traced)
+}
+
+/// Lets the world of a plan exist.
+fn live(plan: Plan, traced: bool) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let plan = Arc::new(Plan::new(seed));
+        let plan = Arc::new(plan);
         let witness = Arc::new(Witness::new(traced));
         let postgres = Arc::new(Postgres::new(Arc::clone(&plan), Arc::clone(&witness)));
         let kafka = Arc::new(Kafka::new(Arc::clone(&plan), Arc::clone(&witness)));
@@ -108,6 +116,7 @@ impl World {
             sessions: self.kafka.cluster().session,
             polls: watch.polls,
             busiest: watch.busiest,
+            settled: watch.settled,
             lived: self.witness.elapsed(),
         }
     }
@@ -120,6 +129,8 @@ impl World {
         passed_over: &mut Vec<String>,
         watch: &mut Watch,
     ) -> bool {
+        // Signals for a process that was there no more.
+        while signals.try_recv().is_ok() {}
         let config = relay_process::configuration(&self.plan, passed_over);
         let status = Status::new(crate::clock::now(), SystemTime::UNIX_EPOCH);
         let (stop, stopped) = watch::channel(false);
@@ -168,6 +179,7 @@ impl World {
                 self.witness.note(|| format!("-- the operator has {passed_over:?} passed over"));
             } else if well && self.postgres.server().confirmed >= self.plan.end() {
                 done = true;
+                process.watch.settled = self.witness.elapsed().saturating_sub(self.plan.length);
             } else if self.witness.elapsed() > self.plan.length + PATIENCE {
                 self.witness.wrong(&format!("not everything has arrived: {:?}", status.snapshot().blocked));
                 break false;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::control_watch::Seen;
 use super::{Error, Session, TICK};
 use crate::clock;
 use crate::kafka::Event;
@@ -21,12 +22,16 @@ impl Session<'_> {
     pub(super) async fn stop(mut self) -> Result<(), Error> {
         self.status.enter(State::Draining);
         let deadline = clock::now().checked_add(self.config.delivery.drain_timeout);
-        self.drain(deadline, true).await?;
+        let in_time = self.drain(deadline, true).await?;
         let open = self.open();
         if open > 0 {
-            let waited = humantime::format_duration(self.config.delivery.drain_timeout);
+            let when = if in_time {
+                "before PostgreSQL shut down".to_owned()
+            } else {
+                format!("within {}", humantime::format_duration(self.config.delivery.drain_timeout))
+            };
             tracing::warn!(
-                "not confirmed within {waited}: {open} of the events that were sent; the next start sends them again"
+                "not confirmed {when}: {open} of the events that were sent; the next start sends them again"
             );
         }
         let now = clock::now();
@@ -96,13 +101,14 @@ impl Session<'_> {
         self.connection.finish(GOODBYE).await;
     }
 
-    /// Waits for deliveries, and gives feedback meanwhile if there still is a stream.
-    async fn drain(&mut self, deadline: Option<Instant>, streams: bool) -> Result<(), Error> {
+    /// Waits until all is confirmed or PostgreSQL shuts down, and gives feedback meanwhile if there still is a stream. False if
+    /// that took longer than until `deadline`.
+    async fn drain(&mut self, deadline: Option<Instant>, streams: bool) -> Result<bool, Error> {
         let mut events: Vec<Event> = Vec::new();
         while self.open() > 0 {
             let now = clock::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                break;
+                return Ok(false);
             }
             let due =
                 if streams { self.feedback.due(self.relay.position()).min(self.tick) } else { self.tick };
@@ -111,6 +117,12 @@ impl Session<'_> {
                 biased;
                 _ = self.outlet.wait(&mut events) => {}
                 () = tokio::time::sleep_until(due.into()) => {}
+                // Its walsender waits for us, as while we stream (`Session::seen`): for Kafka, which may not be there.
+                seen = self.control.wait() => {
+                    if matches!(seen, Seen::Gone(_)) {
+                        break;
+                    }
+                }
                 progress = self.connection.progress(false), if streams => progress?,
             }
             self.reports(&mut events)?;
@@ -126,6 +138,6 @@ impl Session<'_> {
                 self.show(now, State::Draining);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

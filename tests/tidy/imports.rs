@@ -77,6 +77,14 @@ pub(crate) fn check(path: &str, content: &str, crates: &BTreeSet<String>) -> Vec
             }
         }
     }
+    // The simulation of the session moves its clock on by itself.
+    if ["session", "supervisor"].contains(&own)
+        && !module.contains(&"simulation")
+        && words.windows(3).any(|words| words == ["Instant", "::", "now"])
+    {
+        complaints
+            .insert("asks another clock than crate::clock, which the simulation has in its hand".to_owned());
+    }
     if pure.is_some() {
         for (index, word) in words.iter().enumerate() {
             // A parameter or a variable may be called `now`; a call has a parenthesis.
@@ -297,6 +305,17 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(complaints("src/main.rs", "use outbox_relay::cli;"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_session_with_a_clock_of_its_own_is_found() {
+        let content = "fn f() { let now = Instant::now(); }";
+        assert_eq!(complaints("src/session/stop.rs", content).len(), 1);
+        assert_eq!(complaints("src/session/simulation/kafka.rs", content), Vec::<String>::new());
+        assert_eq!(
+            complaints("src/session/stop.rs", "fn f(now: Instant) { clock::now(); }"),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::plan::{TOPICS, millis};
 
 /// Something that goes wrong, for how long.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub(super) enum Fault {
     /// The replication connection breaks.
     Cut,
     /// The next replication connection breaks after so many bytes.
@@ -97,11 +97,15 @@ pub(super) async fn go_wrong(world: World, signals: mpsc::UnboundedSender<Signal
     times.sort_unstable();
     let end = world.witness.at(world.plan.length);
     let mut ends = Vec::new();
+    let mut schedule = Vec::new();
     for at in times {
-        sleep_until(world.witness.at(Duration::from_millis(at))).await;
         let fault = FAULTS[dice.below(FAULTS.len())];
         let most = if dice.once_in(4) { 40_000 } else { 2_000 };
-        let until = end.min(Instant::now() + Duration::from_millis(dice.between(1, most)));
+        schedule.push((at, fault, dice.between(1, most)));
+    }
+    for (at, fault, length) in world.plan.faults.clone().unwrap_or(schedule) {
+        sleep_until(world.witness.at(Duration::from_millis(at))).await;
+        let until = end.min(Instant::now() + Duration::from_millis(length));
         world
             .witness
             .note(|| format!("-- {fault:?} for {:?}", until.saturating_duration_since(Instant::now())));
@@ -170,7 +174,7 @@ fn begin(
         Fault::KafkaAway => kafka.go_away(length),
         Fault::SlowKafka => {
             kafka.cluster().latency = dice.between(20, 1_500);
-            return Some(later(until, world, |world| world.kafka.cluster().latency = 3));
+            return Some(later(until, world, |world| world.kafka.cluster().latency = world.plan.latency));
         }
         Fault::SlowLookups => {
             kafka.cluster().lookup = dice.between(100, 5_000);

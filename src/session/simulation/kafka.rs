@@ -91,7 +91,7 @@ impl Kafka {
             agenda: BTreeMap::new(),
             decided: 0,
             away_until: Instant::now(),
-            latency: 3,
+            latency: plan.latency,
             lookup: 3,
             queue: 100_000,
             denied: Vec::new(),

@@ -45,6 +45,10 @@ pub(super) struct Plan {
     pub(super) drain_timeout: Duration,
     /// When each topic is there.
     pub(super) topics_from: [Duration; TOPICS.len()],
+    /// Milliseconds that a way to a broker takes at most, while it is not slow.
+    pub(super) latency: u64,
+    /// What goes wrong: when, what, and for how many milliseconds; `None`: what the seed says.
+    pub(super) faults: Option<Vec<(u64, super::faults::Fault, u64)>>,
     /// How long there are writers and faults.
     pub(super) length: Duration,
 }
@@ -101,8 +105,14 @@ impl Plan {
             wal_sender_timeout: Duration::from_secs([3, 10, 60][dice.below(3)]),
             drain_timeout: Duration::from_secs([1, 20][dice.below(2)]),
             topics_from: [Duration::ZERO; TOPICS.len()],
+            faults: None,
+            latency: [3, 3, 30, 300][dice.below(4)],
             length,
         };
+        if plan.max_in_flight == 1 {
+            // One event after the other: it would take minutes.
+            plan.latency = 3;
+        }
         for from in &mut plan.topics_from {
             if dice.once_in(8) {
                 *from = Duration::from_millis(dice.between(0, millis(length)));

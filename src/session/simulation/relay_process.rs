@@ -174,7 +174,7 @@ async fn start<'a>(
 /// Polls what a process does, unless it is stopped, and gives up if it wakes without end.
 pub(super) struct Watched<'a, F> {
     inner: Pin<Box<F>>,
-    watch: &'a mut Watch,
+    pub(super) watch: &'a mut Watch,
     paused_until: Pin<Box<Sleep>>,
 }
 
@@ -183,6 +183,8 @@ pub(super) struct Watch {
     pub(super) polls: u64,
     /// The most in a second.
     pub(super) busiest: u32,
+    /// How long after all was well again everything had arrived.
+    pub(super) settled: Duration,
     second: Instant,
     in_second: u32,
     at: Instant,
@@ -199,7 +201,7 @@ pub(super) enum Ended {
 impl Default for Watch {
     fn default() -> Self {
         let now = Instant::now();
-        Self { polls: 0, busiest: 0, second: now, in_second: 0, at: now, at_once: 0 }
+        Self { polls: 0, busiest: 0, settled: Duration::ZERO, second: now, in_second: 0, at: now, at_once: 0 }
     }
 }
 
