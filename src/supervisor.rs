@@ -13,9 +13,10 @@ use crate::postgres::conninfo::ConnInfo;
 use crate::session::{Error, Known, Outlet, Session};
 use crate::status::{On, STREAMING, State, Status};
 
-/// The first pause between two sessions; each further one is twice as long, with as much again at random at most.
+/// The first pause between two sessions; each further one is twice as long. As much again at most is added at random, so
+/// the first is below 200 ms, and none is longer than 30 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// A session that lived this long was healthy: the pauses begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -133,4 +134,21 @@ fn pauses() -> ExponentialBackoff {
         .without_max_times()
         .with_jitter()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_try_comes_within_200_ms_and_none_after_more_than_30_s() {
+        for _ in 0..100 {
+            let mut pauses = pauses();
+            assert!(pauses.next().is_some_and(|pause| pause < Duration::from_millis(200)));
+            let later: Vec<_> = pauses.take(100).collect();
+            assert_eq!(later.len(), 100, "it never gives up");
+            assert!(later.iter().all(|pause| *pause <= Duration::from_secs(30)), "{later:?}");
+            assert!(later.iter().skip(10).all(|pause| *pause >= LONGEST_PAUSE), "{later:?}");
+        }
+    }
 }

@@ -46,6 +46,9 @@ const FAST: Duration = Duration::from_secs(5);
 /// How long to wait for events in flight: with Kafka away and PostgreSQL in recovery there may be none.
 const IN_FLIGHT: Duration = Duration::from_millis(1_500);
 
+/// More than it takes until a relay knows that it is the second one.
+const STANDBY: Duration = Duration::from_secs(60);
+
 impl World {
     /// Does what `step` says; when the fault is over, so that recovery may begin.
     pub(crate) async fn inflict(&mut self, step: Step) -> Result<Instant> {
@@ -164,8 +167,7 @@ impl World {
 
     /// A second relay waits as a standby, and the active one goes.
     async fn take_over(&mut self, how: Fault) -> Result<()> {
-        let mut standby = self.relays.start()?;
-        standby.is("standby").await?;
+        let standby = self.one_waits().await?;
         if how == Fault::ActiveKilled {
             self.await_in_flight().await;
             self.count.kills += 1;
@@ -186,6 +188,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Starts another relay, and waits until one of the two waits for the other. Which one, if the other had only just been
+    /// started, is up to them.
+    async fn one_waits(&mut self) -> Result<Relay> {
+        let mut other = self.relays.start()?;
+        let start = Instant::now();
+        while !other.says("standby").await? {
+            if self.active.says("standby").await? {
+                std::mem::swap(&mut self.active, &mut other);
+            } else if start.elapsed() > STANDBY {
+                bail!("two relays run, and neither says \"standby\" within {STANDBY:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(other)
     }
 
     async fn way_of_postgres(&mut self, way: Way, step: Step) -> Result<()> {

@@ -139,14 +139,19 @@ impl Relay {
     /// Waits until `/ready` says `state`.
     pub(crate) async fn is(&mut self, state: &str) -> Result<()> {
         let start = Instant::now();
-        while self.page("/ready").await.is_none_or(|page| page.trim() != state) {
-            self.still_runs()?;
+        while !self.says(state).await? {
             if start.elapsed() > PATIENCE {
                 bail!("relay {} never said \"{state}\"\n{}", self.number, self.log_end());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Whether `/ready` says `state` now.
+    pub(crate) async fn says(&mut self, state: &str) -> Result<bool> {
+        self.still_runs()?;
+        Ok(self.page("/ready").await.is_some_and(|page| page.trim() == state))
     }
 
     /// Records in flight, as it shows them; 0 while it does not answer.
