@@ -254,3 +254,37 @@ fn what_cannot_be_done_is_left_out() {
     let some = faults(schedule(7, "", 60, &missing), 700);
     assert!(missing.iter().all(|fault| !some.contains(fault)) && some.contains(&Fault::BrokerKilled));
 }
+
+/// The hunks of a patch: the file that each changes, and the lines that it expects there.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let (mut file, mut hunks) = ("", Vec::new());
+    for line in patch.lines() {
+        if let Some(path) = line.strip_prefix("--- a/") {
+            file = path;
+        } else if line.starts_with("@@ ") {
+            hunks.push((file.to_owned(), String::new()));
+        } else if let Some((_, old)) = hunks.last_mut()
+            && let Some(context) = line.strip_prefix(' ').or_else(|| line.strip_prefix('-'))
+            && !line.starts_with("--- ")
+        {
+            *old += context;
+            *old += "\n";
+        }
+    }
+    hunks
+}
+
+#[test]
+fn the_known_mistakes_fit_the_code() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tried = 0;
+    for entry in std::fs::read_dir(root.join("tests/torture/broken")).unwrap() {
+        let patch = entry.unwrap().path();
+        for (file, old) in hunks(&std::fs::read_to_string(&patch).unwrap()) {
+            let code = std::fs::read_to_string(root.join(&file)).unwrap();
+            assert!(code.contains(&old), "{}: in {file} there is no\n{old}", patch.display());
+            tried += 1;
+        }
+    }
+    assert!(tried >= 6, "{tried} hunks");
+}
