@@ -16,7 +16,7 @@ use outbox_relay::status::Status;
 use outbox_relay::supervisor;
 use outbox_relay::systemd::{self, ServiceManager};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 // The environment is looked at in this file, and nowhere else.
@@ -68,6 +68,9 @@ fn load(arguments: &Cli) -> anyhow::Result<(Config, ConnInfo)> {
 fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
     log::start(config.log).context("start logging")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "outbox-relay starts");
+    let runtime = runtime()?;
+    // Before anybody can see that the relay is there, and tell it to stop.
+    let signals = runtime.block_on(async { Signals::new() }).context("wait for signals")?;
     let status = Arc::new(Status::new(Instant::now(), SystemTime::now()));
     let metrics = Arc::new(Metrics::new());
     if let Some(listen) = &config.http {
@@ -82,12 +85,11 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
     }
     let manager = service_manager();
     manager.ready();
-    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let (stop, shutdown) = watch::channel(false);
         tokio::select! {
             ended = supervisor::run(config, server, &status, &metrics, shutdown) => ended.map_err(anyhow::Error::from),
-            signals = signals(stop, &manager) => signals.context("wait for signals"),
+            () = signals.obey(stop, &manager) => Ok(()),
             never = manager.follow(&status) => match never {},
         }
     });
@@ -128,23 +130,35 @@ fn service_manager() -> ServiceManager {
     })
 }
 
-/// The first signal asks for an orderly stop; the second returns, which ends the program at once.
-async fn signals(stop: watch::Sender<bool>, manager: &ServiceManager) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut next = async || {
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they end the program no more. To be called on the runtime.
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-    };
-    // Not inside the macros: what a log level leaves out is not evaluated.
-    let first = next().await;
-    tracing::info!("{first}: stopping");
-    manager.stopping();
-    stop.send_replace(true);
-    let second = next().await;
-    tracing::warn!("{second}: ending at once; what is not confirmed is sent again by the next start");
-    Ok(())
+    }
+
+    /// The first signal asks for an orderly stop; the second returns, which ends the program at once.
+    async fn obey(mut self, stop: watch::Sender<bool>, manager: &ServiceManager) {
+        // Not inside the macros: what a log level leaves out is not evaluated.
+        let first = self.next().await;
+        tracing::info!("{first}: stopping");
+        manager.stopping();
+        stop.send_replace(true);
+        let second = self.next().await;
+        tracing::warn!("{second}: ending at once; what is not confirmed is sent again by the next start");
+    }
 }
 
 /// Prints what clap has to say: help and version on stdout, wrong usage on stderr.
