@@ -239,7 +239,7 @@ impl<'a> World<'a> {
         session.relay.replaced(&letter);
         sent.grown = letter.size() - before.size;
         sent.size = letter.size();
-        let after = in_flight::Sent { topic, size: letter.size(), ..before };
+        let after = in_flight::Sent { topic, size: letter.size(), is_letter: true, ..before };
         assert_eq!(session.relay.sent(sent.token), Some(&after));
         self.check();
     }
