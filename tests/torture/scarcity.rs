@@ -86,6 +86,8 @@ impl World {
 
     /// The relay can open nothing any more, neither connections nor files, and its connections end.
     pub(crate) async fn no_descriptors(&mut self, step: Step) -> Result<()> {
+        // One that has just been started would have to end: it cannot even begin.
+        self.visit().await?;
         let limit = self.active.descriptors().context("the relay has no limits")?;
         self.active.limit_descriptors(NO_DESCRIPTORS)?;
         self.postgres.cut(Learns::Both);
