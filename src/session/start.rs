@@ -199,7 +199,10 @@ async fn await_slot(
             // The connection to it is gone, but it may not notice for a whole wal_sender_timeout.
             if !ended {
                 ended = true;
-                catalog.end_walsender(name, pid).await?;
+                // An administrator may have taken this right away: then there is nothing to do but to wait.
+                if let Err(error) = catalog.end_walsender(name, pid).await {
+                    tracing::debug!("{error}");
+                }
                 continue;
             }
             // Nobody streams: that is no standby's readiness.
