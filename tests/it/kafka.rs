@@ -36,6 +36,15 @@ pub(crate) async fn create_topic_on(broker: &str, name: &str, partitions: i32, c
     for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
         result.unwrap();
     }
+    // The controller has made it; a broker that is busy tells clients of it later.
+    let partitions = usize::try_from(partitions).unwrap();
+    eventually("the topic is known", async || partitions_of(&admin, name) == partitions).await;
+}
+
+/// Partitions of a topic, as the broker tells clients; 0 if it does not know the topic.
+fn partitions_of(admin: &AdminClient<DefaultClientContext>, name: &str) -> usize {
+    let metadata = admin.inner().fetch_metadata(Some(name), Duration::from_secs(10)).unwrap();
+    metadata.topics()[0].partitions().len()
 }
 
 /// Makes `name` a topic of `partitions` partitions, and waits until the broker says so.
@@ -46,11 +55,7 @@ pub(crate) async fn grow_topic(name: &str, partitions: usize) {
     for result in admin.create_partitions([&grown], &AdminOptions::new()).await.unwrap() {
         result.unwrap();
     }
-    eventually("the topic has grown", async || {
-        let metadata = admin.inner().fetch_metadata(Some(name), Duration::from_secs(10)).unwrap();
-        metadata.topics()[0].partitions().len() == partitions
-    })
-    .await;
+    eventually("the topic has grown", async || partitions_of(&admin, name) == partitions).await;
 }
 
 /// A record as a consumer sees it.
