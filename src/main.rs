@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Check(output) => load(&arguments).and_then(|(config, server)| {
             let runtime = runtime()?;
             let findings = runtime.block_on(cli::check::look(&config, &server));
-            runtime.shutdown_background();
+            end(runtime);
             Ok(cli::check::print(&findings, output, &mut out)?)
         }),
         Command::Setup(options) => {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             let runtime = runtime()?;
             let terminal = std::io::stdout().is_terminal();
             let fine = runtime.block_on(cli::status::run(options, &config, &server, terminal));
-            runtime.shutdown_background();
+            end(runtime);
             Ok(u8::from(!fine?))
         }),
         Command::Config(output) => {
@@ -93,8 +93,7 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
             never = manager.follow(&status) => match never {},
         }
     });
-    // A question to Kafka may still be under way on a thread of its own; nobody needs the answer.
-    runtime.shutdown_background();
+    end(runtime);
     let Err(error) = ended else {
         return Ok(0);
     };
@@ -111,6 +110,12 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
 
 /// Exit status of a program that was stopped by an error.
 const FAILURE: u8 = 1;
+
+/// Lets the threads end that have asked Kafka. OpenSSL cleans up after each of them, and once more when the program ends: at
+/// the same moment that is a double free. One whose question is still under way is not waited for; nobody needs the answer.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(200));
+}
 
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
