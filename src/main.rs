@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use outbox_relay::cli::{self, Cli, Command, EXIT_CONFIGURATION, log};
@@ -21,6 +21,10 @@ use tokio::sync::watch;
 
 // The environment is looked at in this file, and nowhere else.
 fn main() -> ExitCode {
+    // Without OpenSSL's clean-up at exit, which librdkafka would ask for: a thread that ends in the same moment frees the same
+    // memory (`init_thread_deregister` and `init_thread_stop` in OpenSSL's crypto/initthread.c), and the program ends with
+    // SIGABRT. Who initialises it first decides.
+    openssl_sys::init();
     let arguments = match Cli::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(answer) => return print_answer(&answer),
@@ -31,7 +35,8 @@ fn main() -> ExitCode {
         Command::Check(output) => load(&arguments).and_then(|(config, server)| {
             let runtime = runtime()?;
             let findings = runtime.block_on(cli::check::look(&config, &server));
-            end(runtime);
+            // A question to Kafka that is still under way is not waited for; nobody needs the answer.
+            runtime.shutdown_background();
             Ok(cli::check::print(&findings, output, &mut out)?)
         }),
         Command::Setup(options) => {
@@ -42,7 +47,7 @@ fn main() -> ExitCode {
             let runtime = runtime()?;
             let terminal = std::io::stdout().is_terminal();
             let fine = runtime.block_on(cli::status::run(options, &config, &server, terminal));
-            end(runtime);
+            runtime.shutdown_background();
             Ok(u8::from(!fine?))
         }),
         Command::Config(output) => {
@@ -93,7 +98,7 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
             never = manager.follow(&status) => match never {},
         }
     });
-    end(runtime);
+    runtime.shutdown_background();
     let Err(error) = ended else {
         return Ok(0);
     };
@@ -110,12 +115,6 @@ fn run(config: &Config, server: &ConnInfo) -> anyhow::Result<u8> {
 
 /// Exit status of a program that was stopped by an error.
 const FAILURE: u8 = 1;
-
-/// Lets the threads end that have asked Kafka. OpenSSL cleans up after each of them, and once more when the program ends: at
-/// the same moment that is a double free. One whose question is still under way is not waited for; nobody needs the answer.
-fn end(runtime: Runtime) {
-    runtime.shutdown_timeout(Duration::from_millis(200));
-}
 
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
