@@ -1,22 +1,17 @@
 //! What the machine gives to the relay and its servers, and can take away: names, the time of day, room on a disk.
 //!
-//! The first two are files that libraries read inside the relay (nss_wrapper and clock.c), because nobody could change them
-//! for one process otherwise; the third is a file system that is filled.
+//! The first two are numbers in files that a library reads inside the relay (machine.c), because nobody could change them for
+//! one process otherwise; the third is a file system that is filled.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 
 /// The hosts that the relay knows by name.
-pub(crate) struct Names {
-    file: PathBuf,
-    /// nss_wrapper reads the file again when its time has changed by a second.
-    written: u64,
-}
+pub(crate) struct Names(Number);
 
 /// PostgreSQL's name and Kafka's. No name server ever knows one that ends like this.
 pub(crate) const POSTGRES: &str = "postgres.outbox-relay.invalid";
@@ -25,70 +20,67 @@ pub(crate) const KAFKA: &str = "kafka.outbox-relay.invalid";
 impl Names {
     /// In `folder`; both can be resolved.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
-        let mut names = Self { file: folder.join("hosts"), written: 0 };
-        names.give()?;
-        Ok(names)
+        Ok(Self(Number::new(folder.join("names"))?))
     }
 
     /// Both can be resolved.
-    pub(crate) fn give(&mut self) -> Result<()> {
-        self.write(&format!("127.0.0.1 {POSTGRES} {KAFKA}\n"))
+    pub(crate) fn give(&self) -> Result<()> {
+        self.0.set(0)
     }
 
     /// Neither can.
-    pub(crate) fn take(&mut self) -> Result<()> {
-        self.write("")
-    }
-
-    fn write(&mut self, text: &str) -> Result<()> {
-        self.written += 1;
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(self.written);
-        replace(&self.file, text, time)
+    pub(crate) fn take(&self) -> Result<()> {
+        self.0.set(1)
     }
 
     /// The environment of a relay that asks here first.
-    pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 1] {
-        [("NSS_WRAPPER_HOSTS", self.file.clone())]
+    pub(crate) fn environment(&self) -> (&'static str, PathBuf) {
+        ("TORTURE_NAMES", self.0.path.clone())
     }
 }
 
 /// The relay's time of day.
 pub(crate) struct Clock {
-    path: PathBuf,
-    file: File,
+    number: Number,
     ahead: i64,
 }
 
 impl Clock {
     /// In `folder`; it is right.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
-        let path = folder.join("clock");
-        let mut clock = Self { file: File::create(&path)?, path, ahead: 0 };
-        clock.set_by(0)?;
-        Ok(clock)
+        Ok(Self { number: Number::new(folder.join("clock"))?, ahead: 0 })
     }
 
-    /// Sets it forward by so many seconds, or back; how far it is ahead then. Relays have mapped the file and see it at
-    /// once.
+    /// Sets it forward by so many seconds, or back; how far it is ahead then.
     pub(crate) fn set_by(&mut self, seconds: i64) -> Result<i64> {
         self.ahead += seconds;
-        self.file.write_all_at(&self.ahead.to_ne_bytes(), 0).context("set the clock")?;
+        self.number.set(self.ahead)?;
         Ok(self.ahead)
     }
 
     /// The environment of a relay that goes by it.
-    pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 1] {
-        [("TORTURE_CLOCK", self.path.clone())]
+    pub(crate) fn environment(&self) -> (&'static str, PathBuf) {
+        ("TORTURE_CLOCK", self.number.path.clone())
     }
 }
 
-/// As a whole: a reader finds the old file or the new one.
-fn replace(file: &Path, text: &str, time: SystemTime) -> Result<()> {
-    let new = file.with_extension("new");
-    let mut writer = File::create(&new)?;
-    writer.write_all(text.as_bytes())?;
-    writer.set_modified(time)?;
-    fs::rename(&new, file).with_context(|| format!("write {}", file.display()))
+/// A number in a file. Relays have mapped it, and see at once that it has changed.
+struct Number {
+    path: PathBuf,
+    file: File,
+}
+
+impl Number {
+    /// 0, in `path`.
+    fn new(path: PathBuf) -> Result<Self> {
+        let number = Self { file: File::create(&path)?, path };
+        number.set(0)?;
+        Ok(number)
+    }
+
+    fn set(&self, value: i64) -> Result<()> {
+        self.file.write_all_at(&value.to_ne_bytes(), 0).with_context(|| format!("write {}", self.path.display()))
+    }
 }
 
 /// A server's own file system, small enough to be filled.

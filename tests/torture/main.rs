@@ -49,8 +49,8 @@ struct Options {
     postgres: String,
     only: String,
     program: PathBuf,
-    /// For LD_PRELOAD: nss_wrapper and what was made of clock.c.
-    libraries: String,
+    /// For LD_PRELOAD: what was made of machine.c.
+    library: String,
     /// File systems can be mounted, so that disks can be full.
     disks: bool,
 }
@@ -117,7 +117,7 @@ async fn torture(options: &Options) -> Result<bool> {
     let (ports, log_of_relays) =
         ([&postgres, &kafka].map(|proxy| proxy.address.port()), folder.join("relay.log"));
     let mut relays = Relays::new(options.program.clone(), ports, &log_of_relays, dice(0))?;
-    relays.live_with(&options.libraries, &names, &clock);
+    relays.live_with(&options.library, &names, &clock);
     let active = relays.start()?;
     let (dice_of_world, count, notes) = (dice(1), faults::Count::default(), Vec::new());
     let mut world =
@@ -332,7 +332,7 @@ fn options() -> Result<Options> {
         postgres: "17".to_owned(),
         only: String::new(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
-        libraries: String::new(),
+        library: String::new(),
         disks: false,
     };
     let mut arguments = std::env::args().skip(1);
@@ -353,7 +353,7 @@ fn options() -> Result<Options> {
                     );
                 }
             }
-            "--libraries" => options.libraries = value()?,
+            "--library" => options.library = value()?,
             "--disks" => options.disks = true,
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),

@@ -61,13 +61,10 @@ impl Relays {
         })
     }
 
-    /// Each relay asks `names` for hosts, and `clock` for the time of day; `libraries` make it do so.
-    pub(crate) fn live_with(&mut self, libraries: &str, names: &Names, clock: &Clock) {
-        self.environment.push(("LD_PRELOAD", libraries.into()));
-        // Names that are away are away at once, whomever the machine asks for names.
-        self.environment.push(("RES_OPTIONS", "timeout:1 attempts:1".into()));
-        self.environment.extend(names.environment());
-        self.environment.extend(clock.environment());
+    /// Each relay asks `names` for hosts, and `clock` for the time of day; `library` makes it do so.
+    pub(crate) fn live_with(&mut self, library: &str, names: &Names, clock: &Clock) {
+        self.environment.push(("LD_PRELOAD", library.into()));
+        self.environment.extend([names.environment(), clock.environment()]);
     }
 
     /// Starts one, with limits that are now generous and now narrow.

@@ -1,16 +1,22 @@
-/* A wrong time of day for one process: the torture test loads this into the relay with LD_PRELOAD.
+/* A wrong time of day, and names that come and go, for one process: the torture test loads this into the relay with
+ * LD_PRELOAD.
  *
  * TORTURE_CLOCK names a file of eight bytes, the seconds by which the clock is ahead, which may change at any moment. A
  * wait until a time of day goes by that clock, as in the kernel: when the clock is set back, a wait that has begun gets
  * longer by as much. librdkafka waits like this, by C11's cnd_timedwait, which libfaketime 0.9.10 does not know.
+ *
+ * TORTURE_NAMES names one that says whether the names below .outbox-relay.invalid are this machine, 0, or cannot be resolved.
+ * (nss_wrapper 1.1.12 does the same, but crashes now and then when two threads ask it first.)
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -24,22 +30,31 @@
 typedef int timedwait(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
 typedef int gettime(clockid_t, struct timespec *);
 
-static const volatile int64_t *file;
+typedef int resolve(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+static const volatile int64_t *clock_file, *names_file;
 static timedwait *real_timedwait;
 static gettime *real_gettime;
+static resolve *real_getaddrinfo;
+
+static const volatile int64_t *map(const char *variable) {
+    const char *name = getenv(variable);
+    int fd = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
+    void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+    if (fd >= 0) close(fd);
+    if (map == MAP_FAILED) abort();
+    return map;
+}
 
 __attribute__((constructor)) static void begin(void) {
     real_timedwait = (timedwait *)dlsym(RTLD_NEXT, "pthread_cond_timedwait");
     real_gettime = (gettime *)dlsym(RTLD_NEXT, "clock_gettime");
-    const char *name = getenv("TORTURE_CLOCK");
-    int fd = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-    void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *file, PROT_READ, MAP_SHARED, fd, 0);
-    if (fd >= 0) close(fd);
-    if (map == MAP_FAILED) abort();
-    file = map;
+    real_getaddrinfo = (resolve *)dlsym(RTLD_NEXT, "getaddrinfo");
+    clock_file = map("TORTURE_CLOCK");
+    names_file = map("TORTURE_NAMES");
 }
 
-static int64_t ahead(void) { return file ? *file : 0; }
+static int64_t ahead(void) { return clock_file ? *clock_file : 0; }
 
 /* The right time. */
 static int now(clockid_t id, struct timespec *ts) {
@@ -92,4 +107,15 @@ int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restr
 int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex, const struct timespec *restrict until) {
     int result = pthread_cond_timedwait((pthread_cond_t *)cond, (pthread_mutex_t *)mutex, until);
     return result == 0 ? thrd_success : result == ETIMEDOUT ? thrd_timedout : thrd_error;
+}
+
+int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
+                struct addrinfo **restrict result) {
+    static const char ours[] = ".outbox-relay.invalid";
+    size_t length = node ? strlen(node) : 0;
+    if (length >= sizeof ours && strcmp(node + length + 1 - sizeof ours, ours) == 0) {
+        if (*names_file) return EAI_AGAIN;
+        node = "127.0.0.1";
+    }
+    return real_getaddrinfo(node, service, hints, result);
 }
