@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -92,23 +92,4 @@ impl Drop for Counter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-/// Waits until the broker leads the topic's partitions.
-pub(crate) fn await_leader(broker: &str, topic: &str) -> Result<()> {
-    for _ in 0..3_000 {
-        // Anew each time: a client that found nobody waits longer and longer.
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", broker).set("log_level", "0").create()?;
-        let metadata = client.fetch_metadata(Some(topic), Duration::from_millis(300));
-        let leads = metadata.is_ok_and(|metadata| {
-            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            partitions.all(|partition| partition.error().is_none() && partition.leader() >= 0)
-        });
-        if leads {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    None.context("Kafka is not up")
 }

@@ -4,6 +4,8 @@
 //! It prints one table, and exits with 1 if a figure is above its target.
 
 mod kafka;
+#[path = "../../tests/torture/pages.rs"]
+mod pages;
 mod relay;
 mod scenarios;
 #[path = "../../tests/torture/server.rs"]

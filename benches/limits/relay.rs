@@ -4,10 +4,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::pages;
 use crate::world::World;
 
 /// The release build, running. Killed when dropped.
@@ -50,7 +49,7 @@ impl Relay {
 
     /// Waits until it says that it streams.
     pub(crate) async fn streams(&mut self) -> Result<()> {
-        while !self.page("/ready").await.is_some_and(|page| page.ends_with("streaming\n")) {
+        while !self.page("/ready").await.is_some_and(|page| page == "streaming\n") {
             self.still_runs()?;
             tokio::time::sleep(LOOK / 10).await;
         }
@@ -83,12 +82,7 @@ impl Relay {
     }
 
     async fn page(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        pages::answer(self.port, path).await.map(|(_, body)| body)
     }
 }
 

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::kafka::{Counter, await_leader, make_topics};
+use crate::kafka::{Counter, make_topics};
 use crate::relay::Relay;
+use crate::server::await_leader;
 use crate::world::World;
 use crate::{Line, Size};
 
@@ -105,7 +106,7 @@ async fn away(world: &mut World, size: Size) -> Result<Line> {
     world.kafka.end("KILL").await?;
     tokio::time::sleep(length).await;
     world.kafka.start_again()?;
-    tokio::task::block_in_place(|| await_leader(&world.broker, TOPIC))?;
+    tokio::task::block_in_place(|| await_leader(&world.broker, &[TOPIC.to_owned()]))?;
     let (leads, before) = (Instant::now(), relay.sum("outbox_relay_events_delivered_total").await);
     relay.delivers(before + 1).await?;
     let flows = leads.elapsed();

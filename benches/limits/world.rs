@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
 use tokio_postgres::Client;
 
-use crate::server::{Server, client, scripts_servers};
+use crate::server::{Server, client, exported, scripts_servers};
 
 /// Both, running. Stopped and removed when dropped.
 pub(crate) struct World {
@@ -26,15 +26,10 @@ impl World {
         let mut arguments = vec!["start", "--while", &own];
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         let printed = scripts_servers(&arguments, directory.path())?;
-        let line = |name: &str| {
-            let start = format!("export {name}='");
-            let value = printed.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('\''));
-            value.map(str::to_owned).with_context(|| format!("scripts/servers did not print {name}"))
-        };
-        let url = line("OUTBOX_TEST_POSTGRES")?;
+        let url = exported(&printed, "OUTBOX_TEST_POSTGRES")?;
         let world = Self {
             kafka: Server::of("kafka", directory.path())?,
-            broker: line("OUTBOX_TEST_KAFKA")?,
+            broker: exported(&printed, "OUTBOX_TEST_KAFKA")?,
             superuser: ConnInfo::parse(&url, &|_| None, &|_| None)?,
             url: url.replace("user=postgres", "user=outbox_relay"),
             directory,

@@ -65,33 +65,6 @@ pub(crate) async fn make_topics(broker: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the broker leads all partitions again, after it was started again: the cluster first waits until the
-/// broker's old session has ended.
-pub(crate) fn await_broker(broker: &str) -> Result<()> {
-    let asked = Instant::now();
-    while !leads_all(broker)? {
-        if asked.elapsed() > 60 * ANSWER {
-            bail!("Kafka is not up");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-fn leads_all(broker: &str) -> Result<bool> {
-    // Anew each time: a client that found nobody waits longer and longer.
-    let client: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", broker).set("log_level", "0").create()?;
-    let leads = |(name, _): &(&str, i32)| {
-        let metadata = client.fetch_metadata(Some(&topic(name)), Duration::from_millis(300));
-        metadata.is_ok_and(|metadata| {
-            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            partitions.all(|partition| partition.error().is_none() && partition.leader() >= 0)
-        })
-    };
-    Ok(TOPICS.iter().all(leads))
-}
-
 impl Consumer {
     /// Starts to read. What writers have committed comes by `told`.
     pub(crate) fn start(

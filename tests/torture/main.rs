@@ -11,6 +11,7 @@ mod dice;
 mod faults;
 mod machine;
 mod oracle;
+mod pages;
 mod plan;
 mod proxy;
 mod relays;

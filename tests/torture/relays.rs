@@ -7,12 +7,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::dice::Dice;
 use crate::machine::{Clock, Names};
+use crate::pages;
 use crate::server::signal;
 
 /// How relays are started.
@@ -109,7 +108,7 @@ impl Relay {
     pub(crate) async fn stop(&mut self) -> Result<()> {
         // One that has just been started does not know signals yet, and would be killed.
         let asked = Instant::now();
-        while self.ask("/live").await.is_none() && asked.elapsed() < STOP {
+        while self.page("/live").await.is_none() && asked.elapsed() < STOP {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.still_runs()?;
@@ -161,8 +160,8 @@ impl Relay {
     /// How far its clock is ahead, in seconds; `None` while it does not answer.
     pub(crate) async fn ahead(&self) -> Option<i64> {
         // Every HTTP answer says what time it is.
-        let answer = self.ask("/live").await?;
-        let (_, date) = answer.split_once("\r\ndate: ")?;
+        let (head, _) = pages::answer(self.port, "/live").await?;
+        let (_, date) = head.split_once("\r\ndate: ")?;
         let date = jiff::fmt::rfc2822::parse(date.lines().next()?).ok()?.timestamp().as_second();
         let now = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_secs();
         Some(date - i64::try_from(now).ok()?)
@@ -193,20 +192,7 @@ impl Relay {
 
     /// The body of a page.
     async fn page(&self, path: &str) -> Option<String> {
-        self.ask(path).await?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
-    }
-
-    /// The answer to a request, in less than a second.
-    async fn ask(&self, path: &str) -> Option<String> {
-        let ask = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            Some(answer)
-        };
-        tokio::time::timeout(Duration::from_secs(1), ask).await.ok()?
+        pages::answer(self.port, path).await.map(|(_, body)| body)
     }
 
     fn log_end(&self) -> String {

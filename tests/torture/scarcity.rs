@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::consumer::await_broker;
 use crate::faults::World;
+use crate::plan::{TOPICS, topic};
 use crate::proxy::Learns;
 use crate::schedule::{Fault, Step};
-use crate::server::{client, patient_client};
+use crate::server::{await_leader, client, patient_client};
 
 /// A clock is stepped by a minute to a day.
 const CLOCK_STEP: (u64, u64) = (60, 24 * 60 * 60);
@@ -183,7 +183,8 @@ impl World {
     /// How long the broker takes to lead its partitions again is its own affair.
     pub(crate) fn await_broker(&mut self) -> Result<()> {
         let start = Instant::now();
-        tokio::task::block_in_place(|| await_broker(&self.servers.kafka_address))?;
+        let topics = TOPICS.map(|(name, _)| topic(name));
+        tokio::task::block_in_place(|| await_leader(&self.servers.kafka_address, &topics))?;
         self.notes.push(format!("the broker leads all partitions after {:.1?}", start.elapsed()));
         Ok(())
     }

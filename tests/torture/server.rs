@@ -1,4 +1,4 @@
-//! A server's process: to be frozen, killed and started again.
+//! A server's process, to be frozen, killed and started again; and how it is reached as soon as it is up.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use outbox_relay::postgres::conninfo::ConnInfo;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio_postgres::{Client, NoTls};
 
 /// A server's process.
@@ -37,6 +39,13 @@ pub(crate) fn scripts_servers(arguments: &[&str], directory: &Path) -> Result<St
         bail!("scripts/servers {}: {}", arguments.join(" "), output.status);
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The value of the variable `name` in what `scripts/servers start` has printed.
+pub(crate) fn exported(printed: &str, name: &str) -> Result<String> {
+    let start = format!("export {name}='");
+    let value = printed.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('\''));
+    value.map(str::to_owned).with_context(|| format!("scripts/servers did not print {name}"))
 }
 
 impl Server {
@@ -149,4 +158,32 @@ pub(crate) async fn patient_client(info: &ConnInfo) -> Result<Client> {
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// Waits until the broker leads all partitions of `topics`: after it was started again, the cluster first waits until the
+/// broker's old session has ended. Blocks its thread.
+pub(crate) fn await_leader(broker: &str, topics: &[String]) -> Result<()> {
+    let start = Instant::now();
+    while !leads(broker, topics)? {
+        if start.elapsed() > PATIENCE {
+            bail!("Kafka is not up");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn leads(broker: &str, topics: &[String]) -> Result<bool> {
+    // Anew each time: a client that found nobody waits longer and longer.
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", broker).set("log_level", "0").create()?;
+    Ok(topics.iter().all(|topic| {
+        let metadata = client.fetch_metadata(Some(topic), Duration::from_millis(300));
+        metadata.is_ok_and(|metadata| {
+            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
+            // A broker that has not read its cluster's metadata yet knows no partitions.
+            partitions.peek().is_some()
+                && partitions.all(|partition| partition.error().is_none() && partition.leader() >= 0)
+        })
+    }))
 }

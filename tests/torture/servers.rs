@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
 
 use crate::machine::Disk;
-use crate::server::{Server, scripts_servers};
+use crate::server::{Server, exported, scripts_servers};
 
 /// Both, running. Stopped and removed when dropped.
 pub(crate) struct Servers {
@@ -39,23 +39,19 @@ impl Servers {
         }
         arguments.extend(["--set", "wal_sender_timeout=4s", "--set", "max_wal_size=256MB"]);
         let printed = scripts_servers(&arguments, directory.path())?;
-        let line = |name: &str| {
-            let start = format!("export {name}='");
-            let value = printed.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('\''));
-            value.map(str::to_owned).with_context(|| format!("scripts/servers did not print {name}"))
-        };
+        let value = |name| exported(&printed, name);
         let conninfo = |text: String| ConnInfo::parse(&text, &|_| None, &|_| None);
-        let tcp = conninfo(line("OUTBOX_TEST_POSTGRES_TCP")?)?;
+        let tcp = conninfo(value("OUTBOX_TEST_POSTGRES_TCP")?)?;
         let port = tcp.hosts.first().context("no host")?.port;
         Ok(Self {
             postgres: Server::of("postgres", directory.path())?,
             kafka: Server::of("kafka", directory.path())?,
-            superuser: conninfo(line("OUTBOX_TEST_POSTGRES")?)?,
+            superuser: conninfo(value("OUTBOX_TEST_POSTGRES")?)?,
             postgres_address: format!("127.0.0.1:{port}"),
-            kafka_address: line("OUTBOX_TEST_KAFKA")?,
-            kafka_behind: line("OUTBOX_TEST_KAFKA_BEHIND")?,
-            postgres_disk: line("OUTBOX_TEST_POSTGRES_DISK").ok().map(|folder| Disk::at(&folder)),
-            kafka_disk: line("OUTBOX_TEST_KAFKA_DISK").ok().map(|folder| Disk::at(&folder)),
+            kafka_address: value("OUTBOX_TEST_KAFKA")?,
+            kafka_behind: value("OUTBOX_TEST_KAFKA_BEHIND")?,
+            postgres_disk: value("OUTBOX_TEST_POSTGRES_DISK").ok().map(|folder| Disk::at(&folder)),
+            kafka_disk: value("OUTBOX_TEST_KAFKA_DISK").ok().map(|folder| Disk::at(&folder)),
             kafka_version: kafka_version().context("the version of Kafka in tests/servers/pom.xml")?,
             directory,
         })
