@@ -34,7 +34,7 @@ impl Librdkafka {
         properties: &[(&str, &str)],
         sender: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
-        let client = connect(properties, sender).map_err(Error::Create)?;
+        let client = connect(configured(properties.iter().copied()), sender).map_err(Error::Create)?;
         let client = Arc::new(client);
         let stopped = Arc::new(AtomicBool::new(false));
         std::thread::Builder::new()
@@ -55,16 +55,21 @@ impl Librdkafka {
     }
 }
 
-/// A client that tells its events to `sender`.
+/// `properties` as librdkafka takes them; of two with the same name, the later.
+pub(super) fn configured<'a>(properties: impl IntoIterator<Item = (&'a str, &'a str)>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.extend(properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    config
+}
+
+/// A client that tells its events to `sender`. Blocks for some milliseconds: it makes threads, and reads certificates.
 ///
 /// # Errors
 /// If librdkafka refuses the properties.
 pub(super) fn connect(
-    properties: &[(&str, &str)],
+    mut config: ClientConfig,
     sender: mpsc::UnboundedSender<Event>,
 ) -> Result<BaseProducer<Context>, KafkaError> {
-    let mut config = ClientConfig::new();
-    config.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     // Only errors are of interest; each also comes as an event.
     config.set_log_level(RDKafkaLogLevel::Info);
     BaseProducer::from_config_and_context(&config, Context { sender })

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::create::{self, NewTopic, NotCreated};
-use super::librdkafka::{Context, connect};
+use super::librdkafka::{Context, configured, connect};
 use super::{describe, survey};
 
 /// A question to the cluster, under way. Awaiting it gives the answer.
@@ -69,11 +68,13 @@ impl Lookup {
 
     /// The same with a client of its own, made of `properties`.
     pub(super) fn start_anew(properties: &[(&str, &str)], topic: String) -> Self {
-        let (nobody, _) = mpsc::unbounded_channel();
-        let client = connect(properties, nobody);
-        Self::of(tokio::task::spawn_blocking(move || match client {
-            Ok(client) => topic_state(&client, &topic, PATIENCE),
-            Err(error) => TopicState::Unreachable(error.to_string()),
+        let config = configured(properties.iter().copied());
+        Self::of(tokio::task::spawn_blocking(move || {
+            let (nobody, _) = mpsc::unbounded_channel();
+            match connect(config, nobody) {
+                Ok(client) => topic_state(&client, &topic, PATIENCE),
+                Err(error) => TopicState::Unreachable(error.to_string()),
+            }
         }))
     }
 
@@ -96,8 +97,7 @@ impl Limit {
     /// Asks with a client of its own, made of `properties`.
     #[must_use]
     pub fn ask(properties: &[(&str, &str)], topic: &str) -> Self {
-        let mut config = ClientConfig::new();
-        config.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let config = configured(properties.iter().copied());
         let topic = topic.to_owned();
         let runtime = tokio::runtime::Handle::current();
         Self::of(tokio::task::spawn_blocking(move || {

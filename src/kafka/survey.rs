@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::statistics::Statistics;
 
 use super::describe;
+use super::librdkafka::configured;
 use crate::outbox::Template;
 
 /// What was seen of the cluster.
@@ -108,9 +109,7 @@ pub async fn survey<'a>(
     template: &Template,
     named: &[String],
 ) -> Seen {
-    let mut config = ClientConfig::new();
-    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    config.extend(properties.into_iter().map(owned));
+    let config = configured(properties);
     let mut named: Vec<String> = named.iter().filter(|name| !name.is_empty()).cloned().collect();
     named.extend(template.fixed().map(str::to_owned));
     named.sort();
