@@ -10,6 +10,7 @@ mod control_watch;
 mod error;
 mod lost;
 mod outlet;
+mod reach;
 mod rejected;
 mod reports;
 mod show;

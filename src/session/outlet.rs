@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::reach::{ASK_AGAIN, Next, PROBE, Reach};
 use crate::clock;
 use crate::config::Properties;
 use crate::kafka;
@@ -27,13 +28,9 @@ pub struct Outlet {
     /// Topics that exist, with their number of partitions.
     topics: HashMap<Topic, usize>,
     held: Option<Held>,
-    /// Why Kafka is taken to be away; `None` while it answers.
-    away: Option<String>,
-    trouble: Option<String>,
-    /// When Kafka has answered last, with a report or otherwise.
-    heard: Instant,
+    reach: Reach,
+    /// The question whether Kafka is there, or the pause before it.
     probe: Wait,
-    asks: Asks,
     /// Who may be the one that Kafka refuses.
     pub(super) suspects: Suspects,
     /// The producer waits for no batch to fill, because there are suspects.
@@ -62,18 +59,6 @@ struct Held {
     reason: Option<(On, String)>,
 }
 
-/// Who asks whether Kafka is there. A producer can forget its brokers for good: it removes those that an answer does not
-/// list, and a broker that comes back from a long freeze lists none until its cluster has taken it in again
-/// (confluentinc/librdkafka#5301). So when it gets no answer, a client that knows only the configured servers asks; and if
-/// that one gets an answer, and the producer still gets none, the producer is of no use any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asks {
-    Producer,
-    Another,
-    /// The producer, after another client had an answer.
-    ProducerAgain,
-}
-
 enum Wait {
     /// For nothing.
     Off,
@@ -87,17 +72,8 @@ enum Wait {
 const NO_PRODUCER_ID: &str =
     "Kafka gives the relay no producer id: grant it Write on its topics, or IdempotentWrite on the cluster";
 
-const NO_ANSWER_YET: &str = "no broker has answered yet";
-
 /// librdkafka's default of `batch.size`.
 const BATCH_SIZE: usize = 1_000_000;
-
-/// Pause between two questions for a topic that is missing, or a cluster that is away.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// With nothing to send, Kafka is asked so often whether it is there: librdkafka does not tell that an idle connection
-/// was closed, and `/ready` should not find out with the next event.
-const PROBE: Duration = Duration::from_secs(10);
 
 /// Pause before a record is offered again to a full queue. It empties as fast as the brokers confirm.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
@@ -122,11 +98,8 @@ impl Outlet {
             producer,
             topics: HashMap::new(),
             held: None,
-            away: Some(NO_ANSWER_YET.to_owned()),
-            trouble: None,
-            heard: clock::now(),
+            reach: Reach::new(clock::now()),
             probe,
-            asks: Asks::Producer,
             suspects: Suspects::default(),
             careful: false,
             batch_size: None,
@@ -142,7 +115,7 @@ impl Outlet {
     /// If the producer cannot be made.
     pub fn renew(&mut self) -> Result<(), kafka::Error> {
         self.replace_producer()?;
-        self.away.get_or_insert_with(|| NO_ANSWER_YET.to_owned());
+        self.reach.is_doubted();
         Ok(())
     }
 
@@ -167,11 +140,9 @@ impl Outlet {
         let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
         self.producer = self.producer.another(&properties)?;
         self.probe = Wait::Answer(self.producer.probe(false));
-        self.asks = Asks::Producer;
+        self.reach.starts_over(clock::now());
         self.topics.clear();
         self.held = None;
-        self.trouble = None;
-        self.heard = clock::now();
         Ok(())
     }
 
@@ -302,7 +273,7 @@ impl Outlet {
     #[must_use]
     pub(super) fn is_blocked(&self) -> bool {
         self.no_producer_id.is_some()
-            || self.away.is_some()
+            || self.reach.is_away()
             || self.held.as_ref().is_some_and(|held| held.reason.is_some())
     }
 
@@ -310,54 +281,40 @@ impl Outlet {
     #[must_use]
     pub(super) fn blocked(&self) -> Option<(On, String)> {
         let held = self.held.as_ref().and_then(|held| held.reason.clone());
-        // What librdkafka says of a broker tells more than that none has answered: a refused login, for example.
-        let away = self.away.as_ref().map(|away| self.trouble.as_ref().unwrap_or(away));
+        let away = self.reach.reason().filter(|_| self.reach.is_away());
         let no_id = self.no_producer_id.map(|_| (On::Kafka, NO_PRODUCER_ID.to_owned()));
         held.or_else(|| away.map(|reason| (On::Kafka, reason.clone()))).or(no_id)
     }
 
     fn learn(&mut self, events: &[Event]) {
-        let mut heard = false;
+        let now = clock::now();
         for event in events {
             match event {
                 Event::Delivered(_) => {
                     self.no_producer_id = None;
-                    self.away = None;
-                    self.trouble = None;
-                    heard = true;
+                    self.reach.answers(now);
                 }
                 // The producer got no id, and will never send anything; librdkafka says so only here.
                 Event::Trouble(RDKafkaErrorCode::ClusterAuthorizationFailed, _) => {
-                    self.no_producer_id = Some(clock::now());
+                    self.no_producer_id = Some(now);
                 }
                 Event::Trouble(RDKafkaErrorCode::AllBrokersDown, reason) => {
-                    let reason = self.trouble.take().unwrap_or_else(|| reason.clone());
-                    self.away = Some(reason);
+                    self.reach.has_lost_all(reason);
                     self.probe_now();
                 }
                 // With nothing to send, librdkafka does not look whether a broker that hung up comes back.
                 Event::Trouble(_, reason) => {
-                    self.trouble = Some(reason.clone());
+                    self.reach.has_trouble(reason);
                     self.probe_now();
                 }
                 Event::Undelivered(_) | Event::Fatal(..) => {}
             }
         }
-        if heard {
-            self.heard = clock::now();
-        }
-    }
-
-    fn answers(&mut self) {
-        self.away = None;
-        self.trouble = None;
-        self.heard = clock::now();
     }
 
     fn probe_now(&mut self) {
         if !matches!(self.probe, Wait::Answer(_)) {
             self.probe = Wait::Answer(self.producer.probe(false));
-            self.asks = Asks::Producer;
         }
     }
 
@@ -390,7 +347,7 @@ impl Outlet {
                 return Ok(());
             }
             Some(TopicState::Exists { partitions }) => {
-                self.answers();
+                self.reach.answers(clock::now());
                 self.topics.insert(topic.clone(), partitions);
                 self.denied.remove(topic.as_str());
                 if fits(&held.record, partitions) {
@@ -409,7 +366,7 @@ impl Outlet {
                 format!("Kafka denies topic \"{topic}\": grant Describe and Write on it to the relay's user"),
             )),
             Some(TopicState::Unreachable(reason)) => {
-                Some((On::Kafka, self.away.clone().or_else(|| self.trouble.clone()).unwrap_or(reason)))
+                Some((On::Kafka, self.reach.reason().cloned().unwrap_or(reason)))
             }
         };
         held.wait = Wait::Until(after(ASK_AGAIN));
@@ -418,33 +375,29 @@ impl Outlet {
     }
 
     fn probe_answer(&mut self, answer: Option<TopicState>) -> Result<(), Refused> {
-        let (asks, probe) = match (self.asks, answer) {
-            (_, None) if self.away.is_none() && clock::since(self.heard) < PROBE => {
-                (Asks::Producer, Wait::Until(self.heard.checked_add(PROBE).unwrap_or(self.heard)))
-            }
-            (_, None) => {
-                self.ask_for_an_id();
-                (Asks::Producer, Wait::Answer(self.producer.probe(self.away.is_some())))
-            }
-            (Asks::Producer, Some(TopicState::Unreachable(reason))) => {
-                self.away.get_or_insert(reason);
-                let properties: Vec<_> = self.properties.iter().collect();
-                (Asks::Another, Wait::Answer(self.producer.probe_anew(&properties)))
-            }
-            (Asks::Another, Some(TopicState::Unreachable(_))) => {
-                (Asks::Producer, Wait::Until(after(ASK_AGAIN)))
-            }
-            (Asks::Another, Some(_)) => (Asks::ProducerAgain, Wait::Answer(self.producer.probe(true))),
-            (Asks::ProducerAgain, Some(TopicState::Unreachable(_))) => {
-                (self.asks, self.probe) = (Asks::Producer, Wait::Until(after(ASK_AGAIN)));
-                return Err(Refused::Failed(kafka::Error::Forgotten));
-            }
-            (Asks::Producer | Asks::ProducerAgain, Some(_)) => {
-                self.answers();
-                (Asks::Producer, Wait::Until(after(PROBE)))
+        let now = clock::now();
+        let next = match answer {
+            Some(answer) => self.reach.answered(answer, now),
+            None => {
+                let next = self.reach.pause_is_over(now);
+                if !matches!(next, Next::Pause(_)) {
+                    self.ask_for_an_id();
+                }
+                next
             }
         };
-        (self.asks, self.probe) = (asks, probe);
+        self.probe = match next {
+            Next::AskProducer { brief } => Wait::Answer(self.producer.probe(brief)),
+            Next::AskAnother => {
+                let properties: Vec<_> = self.properties.iter().collect();
+                Wait::Answer(self.producer.probe_anew(&properties))
+            }
+            Next::Pause(until) => Wait::Until(until),
+            Next::Replace => {
+                self.probe = Wait::Until(after(ASK_AGAIN));
+                return Err(Refused::Failed(kafka::Error::Forgotten));
+            }
+        };
         Ok(())
     }
 }

@@ -1,0 +1,227 @@
+//! Whether Kafka can be reached, and who is to ask it next.
+//!
+//! A producer can forget its brokers for good: it removes those that an answer does not list, and a broker that comes back
+//! from a long freeze lists none until its cluster has taken it in again (confluentinc/librdkafka#5301). So when it gets
+//! no answer, a client that knows only the configured servers asks; and if that one gets an answer, and the producer still
+//! gets none, the producer is of no use any more.
+
+use std::time::{Duration, Instant};
+
+use crate::kafka::TopicState;
+
+/// What is known of Kafka. Time is an argument, and others do the asking.
+#[derive(Debug)]
+pub(super) struct Reach {
+    /// Why Kafka is taken to be away; `None` while it answers.
+    away: Option<String>,
+    /// What librdkafka has said of a broker since Kafka answered last.
+    trouble: Option<String>,
+    /// When Kafka has answered last, with a report or otherwise.
+    heard: Instant,
+    /// Who asks, or will be the next to ask.
+    asks: Asks,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Producer,
+    Another,
+    /// The producer, after another client had an answer.
+    ProducerAgain,
+}
+
+/// What to do to know more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The producer asks. `brief`: a late answer is as good as none.
+    AskProducer { brief: bool },
+    /// A new client asks.
+    AskAnother,
+    /// Nobody asks before that time.
+    Pause(Instant),
+    /// The producer has forgotten its brokers: another one is needed.
+    Replace,
+}
+
+const NO_ANSWER_YET: &str = "no broker has answered yet";
+
+/// Pause between two questions to a cluster that is away, or for a topic that is missing.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// With nothing to send, Kafka is asked so often whether it is there: librdkafka does not tell that an idle connection
+/// was closed, and `/ready` should not find out with the next event.
+pub(super) const PROBE: Duration = Duration::from_secs(10);
+
+impl Reach {
+    /// Kafka counts as away until it has answered once.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { away: Some(NO_ANSWER_YET.to_owned()), trouble: None, heard: now, asks: Asks::Producer }
+    }
+
+    /// There is a new producer. What is known to keep Kafka away holds until it has an answer.
+    pub(super) fn starts_over(&mut self, now: Instant) {
+        self.trouble = None;
+        self.heard = now;
+        self.asks = Asks::Producer;
+    }
+
+    /// Kafka counts as away until it has answered once more.
+    pub(super) fn is_doubted(&mut self) {
+        self.away.get_or_insert_with(|| NO_ANSWER_YET.to_owned());
+    }
+
+    /// Kafka has answered.
+    pub(super) fn answers(&mut self, now: Instant) {
+        self.away = None;
+        self.trouble = None;
+        self.heard = now;
+    }
+
+    /// librdkafka has trouble with a broker.
+    pub(super) fn has_trouble(&mut self, reason: &str) {
+        self.trouble = Some(reason.to_owned());
+    }
+
+    /// librdkafka has lost all brokers. What it said of one of them before tells more.
+    pub(super) fn has_lost_all(&mut self, reason: &str) {
+        self.away = Some(self.trouble.take().unwrap_or_else(|| reason.to_owned()));
+    }
+
+    /// Kafka is taken to be away.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
+    /// What keeps Kafka away, as far as anything is known. What librdkafka says of a broker tells more than that none has
+    /// answered: a refused login, for example.
+    pub(super) fn reason(&self) -> Option<&String> {
+        self.trouble.as_ref().or(self.away.as_ref())
+    }
+
+    /// A pause is over.
+    pub(super) fn pause_is_over(&self, now: Instant) -> Next {
+        let brief = self.is_away();
+        if !brief && now.saturating_duration_since(self.heard) < PROBE {
+            return Next::Pause(after(self.heard, PROBE));
+        }
+        Next::AskProducer { brief }
+    }
+
+    /// Whoever asked has this `answer`.
+    pub(super) fn answered(&mut self, answer: TopicState, now: Instant) -> Next {
+        let unreachable = match answer {
+            TopicState::Unreachable(reason) => Some(reason),
+            _ => None,
+        };
+        let (asks, next) = match (self.asks, unreachable) {
+            (Asks::Producer, Some(reason)) => {
+                self.away.get_or_insert(reason);
+                (Asks::Another, Next::AskAnother)
+            }
+            (Asks::Another, Some(_)) => (Asks::Producer, Next::Pause(after(now, ASK_AGAIN))),
+            (Asks::Another, None) => (Asks::ProducerAgain, Next::AskProducer { brief: true }),
+            (Asks::ProducerAgain, Some(_)) => (Asks::Producer, Next::Replace),
+            (Asks::Producer | Asks::ProducerAgain, None) => {
+                self.answers(now);
+                (Asks::Producer, Next::Pause(after(now, PROBE)))
+            }
+        };
+        self.asks = asks;
+        next
+    }
+}
+
+fn after(time: Instant, pause: Duration) -> Instant {
+    time.checked_add(pause).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BRIEFLY: Next = Next::AskProducer { brief: true };
+
+    fn no_broker() -> TopicState {
+        TopicState::Unreachable("no broker answers".to_owned())
+    }
+
+    /// One that has answered at this moment.
+    fn reached() -> (Reach, Instant) {
+        let now = Instant::now();
+        let mut reach = Reach::new(now);
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Pause(now + PROBE));
+        (reach, now)
+    }
+
+    #[test]
+    fn kafka_is_away_until_anything_answers() {
+        let mut reach = Reach::new(Instant::now());
+        assert_eq!(reach.reason().unwrap(), "no broker has answered yet");
+        reach.answers(Instant::now());
+        assert!(!reach.is_away() && reach.reason().is_none());
+    }
+
+    #[test]
+    fn kafka_is_asked_when_nothing_was_heard_of_it_for_a_while() {
+        let (mut reach, start) = reached();
+        // A delivery.
+        let heard = start + PROBE / 2;
+        reach.answers(heard);
+        assert_eq!(reach.pause_is_over(start + PROBE), Next::Pause(heard + PROBE));
+        assert_eq!(reach.pause_is_over(heard + PROBE), Next::AskProducer { brief: false });
+    }
+
+    #[test]
+    fn a_producer_without_an_answer_is_kept_while_nobody_else_has_one() {
+        let (mut reach, now) = reached();
+        for _ in 0..3 {
+            assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+            assert_eq!(reach.answered(no_broker(), now), Next::Pause(now + ASK_AGAIN));
+            assert_eq!(reach.pause_is_over(now + ASK_AGAIN), BRIEFLY);
+        }
+        assert_eq!(reach.reason().unwrap(), "no broker answers");
+        assert_eq!(reach.answered(TopicState::Denied, now), Next::Pause(now + PROBE));
+        assert!(!reach.is_away());
+    }
+
+    #[test]
+    fn a_producer_that_finds_its_cluster_the_second_time_is_kept() {
+        let (mut reach, now) = reached();
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, now), BRIEFLY);
+        // That another client has an answer does not help the producer.
+        assert!(reach.is_away());
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Pause(now + PROBE));
+        assert!(!reach.is_away());
+    }
+
+    #[test]
+    fn a_producer_that_finds_nobody_where_another_client_does_is_replaced() {
+        let (mut reach, now) = reached();
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, now), BRIEFLY);
+        assert_eq!(reach.answered(no_broker(), now), Next::Replace);
+        // The new one is given the same chances.
+        reach.starts_over(now);
+        assert!(reach.is_away());
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+    }
+
+    #[test]
+    fn the_reason_is_what_tells_most() {
+        let (mut reach, now) = reached();
+        reach.has_lost_all("2/2 brokers are down");
+        assert_eq!(reach.reason().unwrap(), "2/2 brokers are down");
+        reach.has_trouble("kafka:9092: login refused");
+        assert_eq!(reach.reason().unwrap(), "kafka:9092: login refused");
+        reach.has_lost_all("2/2 brokers are down");
+        reach.starts_over(now);
+        assert_eq!(reach.reason().unwrap(), "kafka:9092: login refused");
+        reach.answers(now);
+        // A broker is in trouble; that is not to be away.
+        reach.has_trouble("kafka:9092: disconnected");
+        assert!(!reach.is_away());
+        reach.is_doubted();
+        assert!(reach.is_away());
+    }
+}
