@@ -307,8 +307,7 @@ impl<'a> Session<'a> {
         let news = self.block(now).is_some() != self.told.blocked.is_some();
         if self.tick <= now || news {
             self.tick = now.checked_add(TICK).unwrap_or(now);
-            self.look_if_silent(now);
-            self.control.look_if_due(now, &self.config.postgres);
+            self.control.look_if_due(now, &self.config.postgres, self.silence.unanswered(now).is_some());
             self.show(now, State::Streaming);
         }
         Ok(())

@@ -123,6 +123,7 @@ mod tests {
         let start = Instant::now();
         for (timeout, patience) in [(0, 10), (60, 10), (20, 5), (2, 1), (3600, 10)] {
             let silence = Silence::new(start, timeout * SECOND);
+            assert_eq!(silence.patience(), patience * SECOND, "{timeout}");
             assert!(!silence.wants_reply(start + patience * SECOND - Duration::from_millis(1)), "{timeout}");
             assert!(silence.wants_reply(start + patience * SECOND), "{timeout}");
         }

@@ -1,8 +1,8 @@
 //! What the session learns from the control connection while it streams.
 //!
-//! Every 10 s it looks at the publication and the slot; when a row of an unknown table comes, it looks that table up.
-//! When the control connection ends it is made again, but the end itself is news: at a shutdown PostgreSQL ends
-//! ordinary connections within a second, and keeps walsenders waiting.
+//! Every 10 s it looks at the publication and the slot, and sooner if the stream is silent; when a row of an unknown table
+//! comes, it looks that table up. When the control connection ends it is made again, but the end itself is news: at a
+//! shutdown PostgreSQL ends ordinary connections within a second, and keeps walsenders waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -33,6 +33,8 @@ pub(super) struct ControlWatch {
     look_at: Instant,
     /// How long a look may take.
     patience: Duration,
+    /// The stream was silent the last time.
+    silent: bool,
 }
 
 /// A table that is neither configured nor known not to be an outbox.
@@ -90,6 +92,7 @@ impl ControlWatch {
             unresolved_since: now,
             look_at: now,
             patience,
+            silent: false,
         }
     }
 
@@ -100,20 +103,21 @@ impl ControlWatch {
         self.ask_for_unresolved();
     }
 
-    /// The next look is due now.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        self.look_at = self.look_at.min(now);
-    }
-
-    /// Looks at publication and slot, if it is time and nothing else is being asked.
-    pub(super) fn look_if_due(&mut self, now: Instant, postgres: &config::Postgres) {
+    /// Looks at publication and slot, if it is time and nothing else is being asked. It is time at once when the stream
+    /// falls `silent`, and from then on as often as a server that is well can answer.
+    pub(super) fn look_if_due(&mut self, now: Instant, postgres: &config::Postgres, silent: bool) {
+        if silent && !self.silent {
+            self.look_at = now;
+        }
+        self.silent = silent;
         // A table that could not be looked up, for whatever reason, keeps everything waiting: it comes first.
         self.ask_for_unresolved();
         if self.look_at > now || self.asked.is_some() {
             return;
         }
         if self.connected {
-            self.look_at = now.checked_add(LOOK).unwrap_or(now);
+            let pause = if silent { self.patience } else { LOOK };
+            self.look_at = now.checked_add(pause).unwrap_or(now);
             let outboxes = self.outboxes.iter().map(|outbox| outbox.table.id).collect();
             let limit = self.patience;
             let looked = self.control.look(&postgres.publication, &postgres.slot, outboxes, self.version_num);
@@ -238,5 +242,68 @@ async fn answer(asked: &mut Option<Pin<Box<dyn Future<Output = Answer> + Send>>>
     match asked {
         Some(asked) => asked.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll};
+
+    use super::super::control_link::Asked;
+    use super::*;
+
+    /// A control connection that counts the looks, and answers each at once.
+    struct Counted(Arc<AtomicU32>);
+
+    impl ControlLink for Counted {
+        fn look(&self, _: &str, _: &str, _: Vec<RelationId>, _: u32) -> Asked<Looked> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(Looked { publication: None, slot: None, dropped: Vec::new() }) })
+        }
+
+        fn kin(&self, _: RelationId) -> Asked<Option<Kin>> {
+            unreachable!("no table is unknown")
+        }
+
+        fn confirm(&self, _: &str, _: ConfirmedLsn) -> Asked<()> {
+            unreachable!("nothing is confirmed")
+        }
+
+        fn again(&self, _: ConnInfo) -> Asked<Box<dyn ControlLink>> {
+            unreachable!("the connection does not end")
+        }
+
+        fn poll_ended(&mut self, _: &mut Context<'_>) -> Poll<Error> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_is_looked_at_at_once_and_then_once_in_a_while() {
+        let needed =
+            [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
+        let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = crate::config::load(None, std::iter::empty(), &needed).unwrap();
+        let server = ConnInfo::parse("postgres://outbox_relay@db/shop", &|_| None, &|_| None).unwrap();
+        let (start, patience) = (Instant::now(), Duration::from_secs(5));
+        let looks = Arc::new(AtomicU32::new(0));
+        let control = Box::new(Counted(Arc::clone(&looks)));
+        let mut watch = ControlWatch::new(control, server, Vec::new(), 170_000, patience, start);
+        let mut looked_at = Vec::new();
+        for second in 0..40 {
+            let before = looks.load(Ordering::Relaxed);
+            watch.look_if_due(
+                start + Duration::from_secs(second),
+                &config.postgres,
+                (13..25).contains(&second),
+            );
+            if looks.load(Ordering::Relaxed) > before {
+                looked_at.push(second);
+                assert!(matches!(watch.wait().await, Seen::State(_)));
+            }
+        }
+        assert_eq!(looked_at, [0, 10, 13, 18, 23, 28, 38]);
     }
 }

@@ -10,13 +10,6 @@ use super::{Error, Session};
 use crate::postgres::control::Slot;
 
 impl Session<'_> {
-    /// Asks the control connection at once, if the replication connection is silent.
-    pub(super) fn look_if_silent(&mut self, now: Instant) {
-        if self.silence.unanswered(now).is_some() {
-            self.control.hurry(now);
-        }
-    }
-
     /// The control connection has shown the `slot`.
     ///
     /// # Errors
