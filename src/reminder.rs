@@ -18,7 +18,7 @@ const MOST: usize = 64;
 
 impl Reminder {
     /// True if `text` was not said within the last 30 s; it is then taken as said. Numbers do not make a text another:
-    /// positions and process ids change with every try.
+    /// positions and process ids change with every try. In double quotes they do: event "42" is not event "43".
     pub(crate) fn is_news(&mut self, text: &str, now: Instant) -> bool {
         self.said.retain(|(_, at)| now.saturating_duration_since(*at) < REMINDER);
         let text = without_numbers(text);
@@ -40,7 +40,14 @@ impl Reminder {
 }
 
 fn without_numbers(text: &str) -> String {
-    text.replace(|c: char| c.is_ascii_digit(), "")
+    let mut quoted = false;
+    text.replace(
+        |c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_digit() && !quoted
+        },
+        "",
+    )
 }
 
 #[cfg(test)]
@@ -66,6 +73,12 @@ mod tests {
         let mut reminder = Reminder::default();
         assert!(reminder.is_news("slot \"orders\" is active for PID 4711", start));
         assert!(!reminder.is_news("slot \"orders\" is active for PID 42", start));
+        // Another name is.
+        assert!(reminder.is_news("slot \"orders2\" is active for PID 42", start));
+        assert!(!reminder.is_news("slot \"orders2\" is active for PID 7", start));
+        reminder.forget("slot \"orders\" is active for PID 1");
+        assert!(!reminder.is_news("slot \"orders2\" is active for PID 7", start));
+        assert!(reminder.is_news("slot \"orders\" is active for PID 7", start));
     }
 
     #[test]
