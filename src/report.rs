@@ -162,13 +162,12 @@ impl SlotHealth {
     #[must_use]
     pub fn lines(&self) -> Lines {
         let mut lines = Lines::default();
-        lines.add("behind the server", &self.lag_bytes.map_or_else(unknown, bytes));
-        lines.add("holds WAL", &self.retained_wal_bytes.map_or_else(unknown, bytes));
+        lines.add("behind the server", &size(self.lag_bytes));
+        lines.add("holds WAL", &size(self.retained_wal_bytes));
         if self.wal_status.as_deref() != Some("lost") {
-            let safe = self.safe_wal_bytes.map_or_else(|| "no limit".to_owned(), bytes);
-            lines.add("WAL until it is lost", &safe);
+            lines.add_safe_wal(self.safe_wal_bytes);
         }
-        lines.add("wal_status", self.wal_status.as_deref().unwrap_or("unknown"));
+        lines.add("wal_status", self.wal_status.as_deref().unwrap_or(UNKNOWN));
         lines.add("seen", &format!("{} ago", duration(self.seen_seconds_ago)));
         lines
     }
@@ -186,6 +185,12 @@ impl Lines {
         let _ = writeln!(self.0, "  {name:<20}  {value}");
     }
 
+    /// Adds how much WAL may still be written before the server drops what the slot needs.
+    pub fn add_safe_wal(&mut self, safe: Option<i64>) {
+        let safe = safe.map_or_else(|| "no limit".to_owned(), bytes);
+        self.add("WAL until it is lost", &safe);
+    }
+
     /// The lines as text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -193,9 +198,16 @@ impl Lines {
     }
 }
 
-/// A size for a person: `12.3 MiB`.
+/// What is said of a value that the server does not tell.
+pub const UNKNOWN: &str = "unknown";
+
+/// A size for a person, if it is known: `12.3 MiB`.
 #[must_use]
-pub fn bytes(bytes: i64) -> String {
+pub fn size(size: Option<i64>) -> String {
+    size.map_or_else(|| UNKNOWN.to_owned(), bytes)
+}
+
+fn bytes(bytes: i64) -> String {
     ByteSize::b(u64::try_from(bytes).unwrap_or(0)).to_string()
 }
 
@@ -211,10 +223,6 @@ pub fn duration(seconds: f64) -> String {
 
 fn plural(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
-fn unknown() -> String {
-    "unknown".to_owned()
 }
 
 /// `at` on the wall clock, as far as that has not been set since the start.

@@ -10,9 +10,8 @@ use super::keys::{KEYS, Key, Support};
 use super::layers::Layers;
 use super::problem::Origin;
 use super::settings::Settings;
-use super::table_name;
 use super::value::{Kind, Raw, Value};
-use crate::postgres::conninfo;
+use crate::postgres::{conninfo, sql};
 
 /// A key, or an entry of a map, with the value in force.
 #[derive(Debug, Clone)]
@@ -123,7 +122,7 @@ fn shown(value: &Value, raw: &Raw) -> Shown {
         Value::Bool(value) => Shown::Bool(*value),
         Value::Integer(number) => Shown::Integer(*number),
         Value::List(items) => Shown::List(items.clone()),
-        Value::Tables(tables) => Shown::List(tables.iter().map(table_name::written).collect()),
+        Value::Tables(tables) => Shown::List(tables.iter().map(sql::table).collect()),
         Value::Template(template) => Shown::Text(template.to_string()),
         Value::Size(_) | Value::Duration(_) | Value::Zone(_) => {
             raw.words().map_or(Shown::Hidden, |text| Shown::Text(text.to_owned()))

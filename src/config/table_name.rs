@@ -17,16 +17,6 @@ pub(super) fn parse(text: &str) -> Result<TableName, String> {
     if rest.is_empty() { Ok(TableName { schema, name }) } else { Err(unexpected(rest)) }
 }
 
-/// The name as [`parse`] reads it, with quotes where it needs them.
-pub(super) fn written(table: &TableName) -> String {
-    let part = |name: &str| {
-        let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-    };
-    format!("{}.{}", part(&table.schema), part(&table.name))
-}
-
 /// The longest identifier in bytes (`NAMEDATALEN` - 1). PostgreSQL cuts longer ones with a notice; the relay would then
 /// look for a table that is not there.
 pub(super) const LONGEST_IDENTIFIER: usize = 63;
@@ -93,6 +83,7 @@ fn quoted_identifier(text: &str) -> Result<(String, &str), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::sql;
 
     fn read(text: &str) -> Result<(String, String), String> {
         parse(text).map(|table| (table.schema, table.name))
@@ -109,6 +100,7 @@ mod tests {
             ("größe.Öl", "größe", "Öl"),
         ] {
             assert_eq!(read(text), Ok((schema.to_owned(), table.to_owned())), "{text}");
+            assert_eq!(parse(&sql::table(&parse(text).unwrap())), parse(text), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::postgres::control::{Server, Slot};
-use crate::report::{Lines, Report, bytes, duration, rfc3339};
+use crate::report::{Lines, Report, UNKNOWN, duration, rfc3339, size};
 
 /// What was seen on both sides.
 pub(super) struct Standing {
@@ -152,9 +152,9 @@ impl Standing {
             Relay::Silent { .. } => parts.push("relay does not answer".to_owned()),
         }
         if let Ok(Postgres { slot: Some(slot), .. }) = &self.postgres {
-            parts.push(format!("{} behind", slot.lag_bytes.map_or_else(unknown, bytes)));
-            parts.push(format!("holds {}", slot.retained_bytes.map_or_else(unknown, bytes)));
-            parts.push(slot.wal_status.clone().unwrap_or_else(unknown));
+            parts.push(format!("{} behind", size(slot.lag_bytes)));
+            parts.push(format!("holds {}", size(slot.retained_bytes)));
+            parts.push(slot.wal_status.as_deref().unwrap_or(UNKNOWN).to_owned());
         }
         parts.extend(self.problems().into_iter().map(|problem| format!("problem: {problem}")));
         let line = parts.join(", ");
@@ -202,19 +202,18 @@ impl Standing {
         let position =
             |lsn: Option<crate::lsn::Lsn>| lsn.map_or_else(|| "none".to_owned(), |lsn| lsn.to_string());
         lines.add("confirmed", &position(slot.confirmed_flush));
-        lines.add("behind the server", &slot.lag_bytes.map_or_else(unknown, bytes));
+        lines.add("behind the server", &size(slot.lag_bytes));
         let oldest = match (&self.relay, self.lag_seconds()) {
             (Relay::Answered { report, .. }, Some(_)) => report.oldest_unconfirmed(),
             _ => "unknown: only the relay that streams knows".to_owned(),
         };
         lines.add("oldest unconfirmed", &oldest);
         lines.add("restart_lsn", &position(slot.restart));
-        lines.add("holds WAL", &slot.retained_bytes.map_or_else(unknown, bytes));
+        lines.add("holds WAL", &size(slot.retained_bytes));
         if lost(slot).is_none() {
-            let safe = slot.safe_wal_bytes.map_or_else(|| "no limit".to_owned(), bytes);
-            lines.add("WAL until it is lost", &safe);
+            lines.add_safe_wal(slot.safe_wal_bytes);
         }
-        lines.add("wal_status", slot.wal_status.as_deref().unwrap_or("unknown"));
+        lines.add("wal_status", slot.wal_status.as_deref().unwrap_or(UNKNOWN));
         if slot.conflicting == Some(true) {
             lines.add("conflicting", "true");
         }
@@ -263,12 +262,8 @@ fn server_lines(Postgres { database, server, .. }: &Postgres) -> Lines {
     lines.add("database", database);
     lines.add("system identifier", server.system_identifier.as_deref().unwrap_or("not allowed to ask"));
     lines.add("wal_level", &server.wal_level);
-    lines.add("current LSN", &server.current.map_or_else(unknown, |lsn| lsn.to_string()));
+    lines.add("current LSN", &server.current.map_or_else(|| UNKNOWN.to_owned(), |lsn| lsn.to_string()));
     lines
-}
-
-fn unknown() -> String {
-    "unknown".to_owned()
 }
 
 #[cfg(test)]
