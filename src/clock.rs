@@ -16,3 +16,11 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
+
+/// Stops the thread, and with it everything that runs on it, for `pause`, which is well below a millisecond: the runtime's
+/// timers are no finer than that. In the simulation no time passes by itself.
+pub(crate) fn pause(pause: Duration) {
+    if !cfg!(test) {
+        std::thread::sleep(pause);
+    }
+}

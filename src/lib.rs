@@ -25,6 +25,7 @@ pub mod ack;
 pub mod feedback;
 pub mod in_flight;
 pub mod outbox;
+pub mod pace;
 pub mod relay;
 pub mod server_stop;
 pub mod silence;

@@ -31,6 +31,7 @@ use crate::feedback::Feedback;
 use crate::findings::{self, Findings, Wanted};
 use crate::metrics::{Deliveries, End, Metrics};
 use crate::outbox::TableError;
+use crate::pace::Pace;
 use crate::postgres::connection::{Connection, Frame};
 use crate::postgres::conninfo::ConnInfo;
 use crate::relay::{self, Relay, Step};
@@ -63,6 +64,7 @@ pub struct Session<'a> {
     feedback: Feedback,
     server_stop: ServerStop,
     silence: Silence,
+    pace: Pace,
     /// The server's process that streams.
     walsender: Option<i32>,
     /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
@@ -136,6 +138,7 @@ impl<'a> Session<'a> {
             feedback: Feedback::new(now, started.wal_sender_timeout),
             server_stop: ServerStop::default(),
             silence,
+            pace: Pace::new(now),
             walsender: started.walsender,
             rejected: None,
             trial: None,
@@ -197,6 +200,10 @@ impl<'a> Session<'a> {
             self.judge(clock::now())?;
             self.read_on()?;
             self.keep_time()?;
+            // With the reports and the feedback done, so that they do not wait for it.
+            if let Some(pause) = self.pace.after(self.connection.bytes_received(), clock::now()) {
+                clock::pause(pause);
+            }
         }
     }
 
