@@ -11,9 +11,9 @@ pub enum Error {
     /// librdkafka does not accept its configuration.
     #[error("create the Kafka producer: {0}")]
     Create(KafkaError),
-    /// The thread that serves delivery reports could not be started.
-    #[error("start the thread for delivery reports: {0}")]
-    Thread(std::io::Error),
+    /// There is no pipe to be had, through which librdkafka tells that it has something to report.
+    #[error("make a pipe for delivery reports: {0}")]
+    Bell(std::io::Error),
     /// A record was not delivered. Nothing says that *this* record is at fault: a broker refuses whole batches.
     #[error("Kafka did not take event \"{}\" for topic \"{}\": {}", .0.event_id, .0.topic, describe(.0.code))]
     Undelivered(Undelivered),
@@ -96,7 +96,7 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Create(_) => Disposition::Stop,
-            Self::Thread(_)
+            Self::Bell(_)
             | Self::Undelivered(_)
             | Self::Produce { .. }
             | Self::Forgotten

@@ -1,57 +1,61 @@
-//! librdkafka as the producer's client, with the thread that serves its reports.
+//! librdkafka as the producer's client, with the task that serves its reports.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::message::{DeliveryResult, Headers, Message};
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use super::bell::Bell;
 use super::error::{Error, Undelivered};
 use super::lookup::{Ask, Limit, Lookup};
+use super::produce::Topics;
 use super::producer::{Client, Event};
 use crate::outbox::{Record, Token};
 
 /// librdkafka's producer.
 pub(super) struct Librdkafka {
+    // Before the client, so that they are dropped before it.
+    topics: Topics,
     client: Arc<BaseProducer<Context>>,
-    stopped: Arc<AtomicBool>,
+    reports: JoinHandle<()>,
 }
 
-/// How long the report thread sleeps when there is nothing to report; it wakes at once for a report.
-const POLL: Duration = Duration::from_secs(1);
+/// Pause between two looks whether a client that is given up has no other users left.
+const STILL_USED: Duration = Duration::from_millis(10);
 
 impl Librdkafka {
-    /// Starts one with `properties`.
+    /// Starts one with `properties`, and a task that serves its reports.
     ///
     /// # Errors
-    /// If librdkafka refuses the properties, or no thread can be started.
+    /// If librdkafka refuses the properties, or there is no pipe to be had.
     pub(super) fn start(
         properties: &[(&str, &str)],
         sender: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
         let client = connect(configured(properties.iter().copied()), sender).map_err(Error::Create)?;
         let client = Arc::new(client);
-        let stopped = Arc::new(AtomicBool::new(false));
-        std::thread::Builder::new()
-            .name("kafka-reports".to_owned())
-            .spawn({
-                let (client, stopped) = (Arc::clone(&client), Arc::clone(&stopped));
-                move || {
-                    while !stopped.load(Ordering::Relaxed) {
-                        client.poll(POLL);
-                    }
-                    // The last handle, usually: dropping it purges, flushes and joins librdkafka's threads, which takes
-                    // up to half a second. Here nobody waits for it.
-                    drop(client);
-                }
-            })
-            .map_err(Error::Thread)?;
-        Ok(Self { client, stopped })
+        let bell = Bell::hang(client.client()).map_err(Error::Bell)?;
+        let reports = tokio::spawn(report(bell, Arc::clone(&client)));
+        Ok(Self { topics: Topics::default(), client, reports })
+    }
+}
+
+/// Serves what librdkafka has to say, for ever. A task, not a thread: what was allocated for a record is freed where it was
+/// allocated, and a report wakes nobody else (docs/performance.md).
+async fn report(mut bell: Bell, client: Arc<BaseProducer<Context>>) {
+    loop {
+        while bell.is_wanted() {
+            // One event, which has the reports of a whole batch.
+            client.poll(Duration::ZERO);
+            tokio::task::yield_now().await;
+        }
+        bell.rings().await;
     }
 }
 
@@ -76,19 +80,8 @@ pub(super) fn connect(
 }
 
 impl Client for Librdkafka {
-    fn send(&self, record: &Record) -> Result<(), RDKafkaErrorCode> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for header in &record.headers {
-            headers = headers.insert(Header { key: &header.name, value: header.value.as_deref() });
-        }
-        let Token(token) = record.token;
-        let mut produced = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic.as_str(), token)
-            .timestamp(record.timestamp.0)
-            .headers(headers);
-        produced.key = record.key.as_deref();
-        produced.payload = record.value.as_deref();
-        produced.partition = record.partition;
-        self.client.send(produced).map_err(|(error, _)| code_of(&error))
+    fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode> {
+        self.topics.produce(self.client.client(), record)
     }
 
     fn give_up(&self) {
@@ -117,8 +110,17 @@ impl Client for Librdkafka {
 }
 
 impl Drop for Librdkafka {
+    /// Dropping the last handle purges, flushes and joins librdkafka's threads, which takes up to half a second: nobody waits
+    /// for it on a thread of its own. Questions that are still asked have a handle as well.
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.reports.abort();
+        let client = Arc::clone(&self.client);
+        // If there is no thread to be had, it takes its time here.
+        let _ = std::thread::Builder::new().name("kafka-end".to_owned()).spawn(move || {
+            while Arc::strong_count(&client) > 1 {
+                std::thread::sleep(STILL_USED);
+            }
+        });
     }
 }
 
@@ -126,7 +128,7 @@ fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
     error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)
 }
 
-/// What librdkafka calls back with, on the report thread.
+/// What librdkafka calls back with, where it is polled.
 pub(super) struct Context {
     sender: mpsc::UnboundedSender<Event>,
 }

@@ -3,12 +3,14 @@
 //! In go [`crate::outbox::Record`]s, in stream order, from one place; out come [`Event`]s: a report for each record, and
 //! librdkafka's own troubles. librdkafka alone retries; a failed report is the end of its retrying and of this producer.
 
+mod bell;
 mod create;
 mod describe;
 mod error;
 mod librdkafka;
 mod lookup;
 mod native;
+mod produce;
 mod producer;
 mod survey;
 

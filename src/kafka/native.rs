@@ -94,6 +94,11 @@ impl<T> Owned<T> {
     pub(super) fn get(&self) -> *mut T {
         self.pointer.as_ptr()
     }
+
+    /// librdkafka has taken it over.
+    pub(super) fn give_away(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl<T> Drop for Owned<T> {

@@ -25,7 +25,7 @@ pub trait Client: Send + Sync {
     ///
     /// # Errors
     /// If it does not take it.
-    fn send(&self, record: &Record) -> Result<(), RDKafkaErrorCode>;
+    fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode>;
 
     /// See [`Producer::give_up`].
     fn give_up(&self);

@@ -26,7 +26,7 @@ fn answer(there: bool) -> Lookup {
 }
 
 impl Client for Forgetful {
-    fn send(&self, _: &Record) -> Result<(), RDKafkaErrorCode> {
+    fn send(&mut self, _: &Record) -> Result<(), RDKafkaErrorCode> {
         Ok(())
     }
 

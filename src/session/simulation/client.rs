@@ -64,7 +64,7 @@ impl Handle {
 }
 
 impl Client for Handle {
-    fn send(&self, record: &Record) -> Result<(), RDKafkaErrorCode> {
+    fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode> {
         let mut cluster = self.kafka.cluster();
         let (session, queue) = (cluster.session, cluster.queue);
         let partition = cluster.partition(record);
