@@ -79,7 +79,9 @@ impl Number {
     }
 
     fn set(&self, value: i64) -> Result<()> {
-        self.file.write_all_at(&value.to_ne_bytes(), 0).with_context(|| format!("write {}", self.path.display()))
+        self.file
+            .write_all_at(&value.to_ne_bytes(), 0)
+            .with_context(|| format!("write {}", self.path.display()))
     }
 }
 
