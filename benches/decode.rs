@@ -2,22 +2,16 @@
 
 #[path = "events/mod.rs"]
 mod events;
+#[path = "events/follow.rs"]
+mod follow;
 #[path = "../tests/wire/mod.rs"]
 mod wire;
 
 use std::hint::black_box;
 
-use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use outbox_relay::wal::pgoutput::Message;
-use outbox_relay::wal::{DecodeError, Envelope};
 
-fn decode(body: &Bytes) -> Result<Option<Message>, DecodeError> {
-    match Envelope::decode(body.clone())? {
-        Envelope::XLogData(data) => Message::decode(data.data).map(Some),
-        Envelope::Keepalive(_) => Ok(None),
-    }
-}
+use follow::decode;
 
 fn benches(criterion: &mut Criterion) {
     let transaction = events::transaction(1_000);

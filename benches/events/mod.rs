@@ -1,5 +1,7 @@
 //! The events of the benches: rows of six columns with a jsonb payload of 240 bytes.
 
+#![allow(dead_code, reason = "each bench uses its own part of this")]
+
 use bytes::Bytes;
 use criterion::Throughput;
 use outbox_relay::lsn::Lsn;
