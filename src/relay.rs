@@ -5,10 +5,9 @@
 //! [`Relay::has_room`] whether to read on. It never waits, and it knows no socket, clock or log.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::ack::{Ack, ConfirmedLsn};
 use crate::in_flight::{InFlight, Sent};
@@ -315,10 +314,19 @@ impl Origin {
     /// `TTTTTTTT-CCCCCCCCCCCCCCCC-NNNNNNNN`: timeline, commit LSN and the row's number in its transaction, counted
     /// from 1 as the server sent them. Fixed width, so that the order of the texts is the order of the events.
     fn position(&self, open: &Transaction) -> Header {
-        let mut text = BytesMut::with_capacity(open.position.len().saturating_add(8));
-        // Writing into a buffer that grows cannot fail.
-        let _ = write!(text, "{}{:08X}", open.position, open.rows);
-        Header { name: self.position_name.clone(), value: Some(text.freeze()) }
+        let mut text = Vec::with_capacity(open.position.len().saturating_add(8));
+        text.extend_from_slice(open.position.as_bytes());
+        // `{:08X}` by hand: once a row, and formatting takes twenty times as many instructions.
+        text.extend([28, 24, 20, 16, 12, 8, 4, 0].map(|shift| hex_digit(open.rows >> shift)));
+        Header { name: self.position_name.clone(), value: Some(Bytes::from(text)) }
+    }
+}
+
+/// The digit of the last four bits.
+const fn hex_digit(bits: u32) -> u8 {
+    match (bits & 0xF) as u8 {
+        digit @ 0..=9 => b'0' | digit,
+        digit => b'A'.wrapping_sub(10).wrapping_add(digit),
     }
 }
 

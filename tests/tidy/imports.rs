@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// The pure modules, and the crates that each may use beside `bytes` and `thiserror`.
-const PURE: [(&str, &[&str]); 11] = [
+const PURE: [(&str, &[&str]); 12] = [
     ("lsn", &[]),
     ("ack", &[]),
     ("wal", &[]),
@@ -16,6 +16,7 @@ const PURE: [(&str, &[&str]); 11] = [
     ("feedback", &[]),
     ("server_stop", &[]),
     ("silence", &[]),
+    ("pace", &[]),
     ("suspects", &[]),
     ("relay", &[]),
 ];
@@ -24,7 +25,7 @@ const PURE: [(&str, &[&str]); 11] = [
 const LAYERS: [&[&str]; 8] = [
     &["lsn"],
     &["ack", "wal", "outbox", "debezium"],
-    &["in_flight", "feedback", "server_stop", "silence", "suspects"],
+    &["in_flight", "feedback", "server_stop", "silence", "pace", "suspects"],
     &["relay", "postgres", "kafka"],
     &["findings"],
     &["session"],
