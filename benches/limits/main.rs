@@ -2,14 +2,20 @@
 //!
 //! Run by `scripts/limits`. Everything is real and private to the run: PostgreSQL with fsync, Kafka, the release build.
 //! It prints one table, and exits with 1 if a figure is above its target.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 mod kafka;
 #[path = "../../tests/torture/pages.rs"]
 mod pages;
 mod relay;
 mod scenarios;
+#[expect(dead_code, reason = "the torture does more to servers")]
 #[path = "../../tests/torture/server.rs"]
 mod server;
+#[path = "../servers/topics.rs"]
+mod topics;
+#[expect(dead_code, reason = "nothing here is over TCP")]
+#[path = "../servers/world.rs"]
 mod world;
 
 use std::fmt;

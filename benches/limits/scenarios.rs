@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::kafka::{Counter, make_topics};
+use crate::kafka::Counter;
 use crate::relay::Relay;
 use crate::server::await_leader;
+use crate::topics::make_topics;
 use crate::world::World;
 use crate::{Line, Size};
 
@@ -28,7 +29,7 @@ const PARTITIONS: i32 = 6;
 
 /// Does one of [`ALL`].
 pub(crate) async fn run(name: &str, size: Size) -> Result<Line> {
-    let mut world = World::start().await?;
+    let mut world = World::start(&[]).await?;
     let done = match name {
         "transaction" => transaction(&world, size).await,
         "payload" => payload(&world).await,

@@ -79,7 +79,8 @@ impl Lookup {
     }
 
     /// The question that `answer` is the answer to.
-    pub(crate) const fn of(answer: JoinHandle<TopicState>) -> Self {
+    #[must_use]
+    pub const fn of(answer: JoinHandle<TopicState>) -> Self {
         Self { answer }
     }
 }
@@ -108,7 +109,8 @@ impl Limit {
     }
 
     /// The question that `answer` is the answer to.
-    pub(crate) const fn of(answer: JoinHandle<Option<u64>>) -> Self {
+    #[must_use]
+    pub const fn of(answer: JoinHandle<Option<u64>>) -> Self {
         Self { answer }
     }
 }

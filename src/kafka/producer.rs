@@ -19,7 +19,8 @@ pub struct Producer {
     largest: String,
 }
 
-/// What the client library does for a producer: librdkafka, or what stands in for it in the simulation.
+/// What the client library does for a producer: librdkafka, or what stands in for it in the simulation and
+/// in the benchmark.
 pub trait Client: Send + Sync {
     /// Takes `record`, and reports on it some time later, as an [`Event`].
     ///
@@ -83,7 +84,7 @@ impl Producer {
     /// # Errors
     /// If librdkafka refuses the properties, or no thread can be started.
     pub fn new(properties: &[(&str, &str)]) -> Result<Self, Error> {
-        Self::start(properties, |events| Ok(Box::new(Librdkafka::start(properties, events)?)))
+        Self::over(properties, |events| Ok(Box::new(Librdkafka::start(properties, events)?)))
     }
 
     /// Starts another one of the same cluster.
@@ -91,10 +92,14 @@ impl Producer {
     /// # Errors
     /// As [`Producer::new`].
     pub fn another(&self, properties: &[(&str, &str)]) -> Result<Self, Error> {
-        Self::start(properties, |events| self.client.another(properties, events))
+        Self::over(properties, |events| self.client.another(properties, events))
     }
 
-    pub(crate) fn start(
+    /// One over a `client`, which tells its events to the sender it is given: for what stands in for librdkafka.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn over(
         properties: &[(&str, &str)],
         client: impl FnOnce(mpsc::UnboundedSender<Event>) -> Result<Box<dyn Client>, Error>,
     ) -> Result<Self, Error> {

@@ -90,7 +90,8 @@ impl Outlet {
     }
 
     /// The same over a `producer` that was just started with `properties`.
-    pub(super) fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
+    #[must_use]
+    pub fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
         let probe = Wait::Answer(producer.probe(false));
         Self {
             properties,

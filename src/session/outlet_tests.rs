@@ -54,7 +54,7 @@ impl Client for Forgetful {
 }
 
 fn outlet(client: &Forgetful) -> Outlet {
-    let producer = Producer::start(&[], |events| client.another(&[], events)).unwrap();
+    let producer = Producer::over(&[], |events| client.another(&[], events)).unwrap();
     let needed =
         [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
     let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -64,8 +64,12 @@ impl Server {
         Ok(Self { name, pid, pid_file, child: None, command })
     }
 
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {
-        self::signal(self.pid, signal)
+        self::signal(self.pid(), signal)
     }
 
     /// Sends `signal`, and waits until it has ended; how long that took.

@@ -54,7 +54,7 @@ pub(super) struct Handle {
 impl Handle {
     /// A producer with `properties`.
     pub(super) fn producer(kafka: &Arc<Kafka>, properties: &[(&str, &str)]) -> Result<Producer, Error> {
-        Producer::start(properties, |events| Ok(Box::new(Self::new(kafka, properties, events))))
+        Producer::over(properties, |events| Ok(Box::new(Self::new(kafka, properties, events))))
     }
 
     fn new(kafka: &Arc<Kafka>, properties: &[(&str, &str)], events: mpsc::UnboundedSender<Event>) -> Self {

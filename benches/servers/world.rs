@@ -1,4 +1,4 @@
-//! A PostgreSQL and a Kafka for one scenario.
+//! A PostgreSQL with an outbox, and a Kafka.
 
 use anyhow::{Context as _, Result};
 use outbox_relay::postgres::conninfo::ConnInfo;
@@ -14,17 +14,20 @@ pub(crate) struct World {
     pub(crate) superuser: ConnInfo,
     /// The relay's connection string.
     pub(crate) url: String,
+    /// What `scripts/servers` printed.
+    printed: String,
     directory: tempfile::TempDir,
 }
 
 impl World {
-    /// Starts them, and makes the outbox as `sql/` has it.
-    pub(crate) async fn start() -> Result<Self> {
+    /// Starts them with further `options` of `scripts/servers`, and makes the outbox as `sql/` has it.
+    pub(crate) async fn start(options: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let own = std::process::id().to_string();
         let settings = ["fsync=on", "wal_sender_timeout=60s", "max_wal_size=4GB"];
         let mut arguments = vec!["start", "--while", &own];
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        arguments.extend(options);
         let printed = scripts_servers(&arguments, directory.path())?;
         let url = exported(&printed, "OUTBOX_TEST_POSTGRES")?;
         let world = Self {
@@ -32,6 +35,7 @@ impl World {
             broker: exported(&printed, "OUTBOX_TEST_KAFKA")?,
             superuser: ConnInfo::parse(&url, &|_| None, &|_| None)?,
             url: url.replace("user=postgres", "user=outbox_relay"),
+            printed,
             directory,
         };
         let client = world.client().await?;
@@ -45,6 +49,11 @@ impl World {
             client.batch_execute(sql).await.context("prepare the database")?;
         }
         Ok(world)
+    }
+
+    /// A line that `scripts/servers` printed.
+    pub(crate) fn exported(&self, name: &str) -> Result<String> {
+        exported(&self.printed, name)
     }
 
     /// A connection as superuser.

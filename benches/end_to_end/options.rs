@@ -1,0 +1,72 @@
+//! The command line, of which `scripts/bench --help` tells.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::SCENARIOS;
+
+/// What was asked for.
+pub(crate) struct Options {
+    /// Small sizes: does everything work?
+    pub(crate) quick: bool,
+    /// How often each figure is taken.
+    pub(crate) runs: usize,
+    only: Vec<String>,
+    pub(crate) json: PathBuf,
+    pub(crate) peers: bool,
+    /// The relay.
+    pub(crate) program: PathBuf,
+    /// PostgreSQL's major version.
+    pub(crate) postgres: String,
+}
+
+impl Options {
+    pub(crate) fn read(arguments: &[String]) -> Result<Self> {
+        let mut options = Self {
+            quick: false,
+            runs: 3,
+            only: Vec::new(),
+            json: concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/end_to_end.json").into(),
+            peers: false,
+            program: env!("CARGO_BIN_EXE_outbox-relay").into(),
+            postgres: "17".to_owned(),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value =
+                || arguments.next().with_context(|| format!("{argument} takes a value\n\nhint: see --help"));
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--peers" => options.peers = true,
+                "--runs" => {
+                    let value = value()?;
+                    options.runs = value
+                        .parse()
+                        .ok()
+                        .filter(|runs| *runs > 0)
+                        .with_context(|| format!("--runs {value}: expected a number, 1 or more"))?;
+                }
+                "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
+                "--json" => options.json = value()?.into(),
+                "--program" => options.program = value()?.into(),
+                "--postgres" => options.postgres = value()?.clone(),
+                _ => bail!("{argument}: unknown\n\nhint: see --help"),
+            }
+        }
+        if let Some(name) = options.only.iter().find(|name| !SCENARIOS.contains(&name.as_str())) {
+            bail!("--only {name}: expected some of {}", SCENARIOS.join(", "));
+        }
+        ensure!(options.program.is_file(), "--program {}: no such file", options.program.display());
+        Ok(options)
+    }
+
+    pub(crate) fn wants(&self, scenario: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == scenario)
+    }
+
+    /// `full`, or `quick` for small sizes.
+    pub(crate) const fn size(&self, full: u64, quick: u64) -> u64 {
+        if self.quick { quick } else { full }
+    }
+}

@@ -1,0 +1,86 @@
+//! How many records of a topic can be read: the end offsets of its partitions.
+//!
+//! A consumer would take CPU from what is measured; a question for the end offsets, all in one request, takes a thousandth
+//! of a core at a hundred a second. It is the same for whoever writes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+/// Between two questions. At a hundred thousand records a second and ten seconds, the end is known to a thousandth.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Without a new record for so long, nothing more is to be expected.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks for a topic's end offsets.
+pub(crate) struct Readable {
+    client: BaseConsumer,
+    ends: TopicPartitionList,
+}
+
+/// How a topic filled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filled {
+    /// When records were seen first, and how many there were already.
+    pub(crate) first: (Instant, u64),
+    /// When all were there.
+    pub(crate) last: Instant,
+}
+
+impl Readable {
+    /// `topic` must exist.
+    pub(crate) fn of(broker: &str, topic: &str, partitions: i32) -> Result<Self> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", broker)
+            .set("isolation.level", "read_uncommitted")
+            .create()?;
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..partitions {
+            ends.add_partition_offset(topic, partition, Offset::End)?;
+        }
+        let readable = Self { client, ends };
+        // Connected, and knows the leaders.
+        readable.count()?;
+        Ok(readable)
+    }
+
+    /// Records that can be read now.
+    pub(crate) fn count(&self) -> Result<u64> {
+        // As a time, `Offset::End` is the protocol's -1: ListOffsets gives the end.
+        let ends = self.client.offsets_for_times(self.ends.clone(), Duration::from_secs(10));
+        let mut sum = 0;
+        for end in ends.context("ask Kafka for end offsets")?.elements() {
+            end.error()?;
+            sum += u64::try_from(end.offset().to_raw().unwrap_or(0))?;
+        }
+        Ok(sum)
+    }
+
+    /// Waits until `rows` can be read. `goes_on` fails if whoever writes them has ended.
+    pub(crate) fn fills(&self, rows: u64, mut goes_on: impl FnMut() -> Result<()>) -> Result<Filled> {
+        let (mut first, mut seen, mut moved) = (None, 0, Instant::now());
+        loop {
+            let count = self.count()?;
+            let now = Instant::now();
+            if count > 0 && first.is_none() {
+                first = Some((now, count));
+            }
+            if let (true, Some(first)) = (count >= rows, first) {
+                return Ok(Filled { first, last: now });
+            }
+            if count > seen {
+                (seen, moved) = (count, now);
+            }
+            goes_on()?;
+            anyhow::ensure!(
+                moved.elapsed() < PATIENCE,
+                "{seen} of {rows} records came, and no more for {PATIENCE:?}"
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
