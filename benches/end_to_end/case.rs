@@ -35,6 +35,10 @@ impl Case {
         format!("{} rows of {payload} bytes, {transactions}", thousands(*rows))
     }
 
+    pub(crate) const fn is_small(&self) -> bool {
+        self.payload < 1_024
+    }
+
     /// Commits the rows, and leaves the server with nothing to do: what it does in the background would hit somebody.
     pub(crate) async fn fill(&self, world: &World) -> Result<()> {
         let client = world.client().await?;

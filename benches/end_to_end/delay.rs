@@ -63,7 +63,7 @@ impl Length {
 pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let size = |full, quick| bench.options.size(full, quick);
     let length = Length { warm_up: size(5, 1), counted: size(45, 5) };
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome::new(&bench.options);
     let mut found = Vec::new();
     for rate in RATES {
         let mut samples = Vec::new();

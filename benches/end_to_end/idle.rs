@@ -35,8 +35,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
         slots::remove(world, slot).await?;
     }
 
-    let json = json!({ "seconds": length.as_secs(), "cpu_percent": cpu, "wakes_per_second": wakes, "peak_mib": memory });
-    let mut outcome = Outcome { json, ..Outcome::default() };
+    let mut outcome = Outcome::new(&bench.options);
+    outcome.json = json!({ "seconds": length.as_secs(), "cpu_percent": cpu, "wakes_per_second": wakes, "peak_mib": memory });
     let mut at_most = |what: &str, runs: &Runs, limit, digits| {
         let limit = Limit::AtMost(limit);
         outcome.target(

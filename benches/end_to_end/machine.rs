@@ -18,6 +18,8 @@ pub(crate) struct Machine {
     pub(crate) rustc: String,
     pub(crate) relay: String,
     pub(crate) program: String,
+    /// Of this program, and of the relay if that was built with it.
+    pub(crate) profile: &'static str,
     pub(crate) runs: usize,
     pub(crate) quick: bool,
 }
@@ -38,6 +40,7 @@ pub(crate) async fn look(bench: &Bench) -> Result<Machine> {
         rustc: said(Command::new("rustc").arg("--version")).unwrap_or_else(|_| "unknown".to_owned()),
         relay: said(Command::new(&bench.options.program).arg("--version"))?,
         program: bench.options.program.display().to_string(),
+        profile: if cfg!(debug_assertions) { "dev" } else { "release" },
         runs: bench.options.runs,
         quick: bench.options.quick,
     })

@@ -40,12 +40,15 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<Outcome> {
     let figure = |figure: fn(&Sample) -> f64| -> Runs { samples.iter().map(figure).collect() };
     let (peak, flows, caught_up) =
         (figure(|sample| sample.peak), figure(|sample| sample.flows), figure(|sample| sample.caught_up));
-    let mut outcome = Outcome {
-        json: json!({ "rows_per_second": RATE, "away_seconds": away.as_secs(), "peak_mib": peak,
-                      "seconds_until_records_flow": flows, "seconds_until_caught_up": caught_up,
-                      "rows": figure(|sample| sample.rows as f64) }),
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome::new(&bench.options);
+    outcome.json = json!({
+        "rows_per_second": RATE,
+        "away_seconds": away.as_secs(),
+        "peak_mib": peak,
+        "seconds_until_records_flow": flows,
+        "seconds_until_caught_up": caught_up,
+        "rows": figure(|sample| sample.rows as f64),
+    });
     let limit = Limit::AtMost(48.0);
     let target = Target { what: "outage: peak MiB".to_owned(), found: peak.median(), limit, must: false };
     let memory = outcome.target(target, 0);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::machine::Machine;
+use crate::options::Options;
 
 /// A figure of several runs.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -129,16 +130,25 @@ impl fmt::Display for Section {
 }
 
 /// What a scenario found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outcome {
+    /// Whether figures are held against their targets.
+    judged: bool,
     pub(crate) sections: Vec<Section>,
     pub(crate) targets: Vec<Target>,
     pub(crate) json: Value,
 }
 
 impl Outcome {
-    /// Notes a target; its cell.
+    pub(crate) const fn new(options: &Options) -> Self {
+        Self { judged: !options.quick, sections: Vec::new(), targets: Vec::new(), json: Value::Null }
+    }
+
+    /// Notes a figure and its target; the cell with both. Small sizes say nothing about speed, and are not judged.
     pub(crate) fn target(&mut self, target: Target, digits: usize) -> String {
+        if !self.judged {
+            return number(target.found, digits);
+        }
         let cell = target.cell(digits);
         self.targets.push(target);
         cell
@@ -193,19 +203,33 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine {
-            cores, processor, kernel, postgres, kafka, librdkafka, rustc, relay, runs, quick, ..
+            cores,
+            processor,
+            kernel,
+            postgres,
+            kafka,
+            librdkafka,
+            rustc,
+            profile,
+            relay,
+            runs,
+            quick,
+            ..
         } = &self.machine;
         writeln!(f, "{cores} cores ({processor}), Linux {kernel}, everything on them")?;
         writeln!(
             f,
-            "PostgreSQL {postgres} (fsync on), Kafka {kafka}, librdkafka {librdkafka}, {rustc}, {relay}"
+            "PostgreSQL {postgres} (fsync on), Kafka {kafka}, librdkafka {librdkafka}, {rustc} ({profile} profile), {relay}"
         )?;
-        writeln!(f, "medians of {runs} runs, least and most beside them")?;
-        if *quick {
-            writeln!(f, "--quick: this shows that everything works, not how fast it is")?;
+        match runs {
+            1 => writeln!(f, "one run: nothing tells how far figures scatter")?,
+            runs => writeln!(f, "medians of {runs} runs, least and most beside them")?,
         }
         for section in &self.sections {
             write!(f, "{section}")?;
+        }
+        if *quick {
+            return writeln!(f, "\n--quick: this shows that everything works, not how fast it is");
         }
         let missed: Vec<_> = self.targets.iter().filter(|target| !target.is_met()).collect();
         writeln!(f, "\n{} of {} targets met", self.targets.len() - missed.len(), self.targets.len())?;

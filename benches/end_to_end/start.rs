@@ -42,7 +42,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     slots::remove(world, base).await?;
 
     let found = Runs(found);
-    let mut outcome = Outcome { json: json!({ "milliseconds": found }), ..Outcome::default() };
+    let mut outcome = Outcome::new(&bench.options);
+    outcome.json = json!({ "milliseconds": found });
     let target = Target {
         what: "start: ms from exec to the first record at a consumer".to_owned(),
         found: found.median(),
