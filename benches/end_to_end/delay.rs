@@ -13,11 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::case::thousands;
 use crate::consumer::{Arrival, Listener};
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::subject::Subject;
 use crate::writers::Writers;
-use crate::{Bench, slots, topic};
+use crate::{Bench, process, progress, slots, topic};
 
 /// Transactions a second.
 const RATES: [u64; 3] = [100, 1_000, 5_000];
@@ -46,6 +47,8 @@ struct Sample {
     relay: Delays,
     /// The same from the begin of the INSERT.
     relay_from_insert: Delays,
+    /// The relay's, in MiB.
+    peak: f64,
 }
 
 /// How long each run takes.
@@ -67,10 +70,15 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let mut found = Vec::new();
     for rate in RATES {
         let mut samples = Vec::new();
-        for _ in 0..bench.options.runs {
+        for round in 0..bench.options.runs {
             let producer = bare(bench, rate, &length).await.context("bare producer")?;
-            let (reached, relay, relay_from_insert) = relayed(bench, rate, &length).await.context("relay")?;
-            samples.push(Sample { reached, producer, relay, relay_from_insert });
+            let sample = relayed(bench, rate, &length, producer).await.context("relay")?;
+            let (bare, relay) = (sample.producer.p50, sample.relay.p50);
+            progress(&format!(
+                "delay at {rate}/s ({}): p50 {relay:.2} ms, bare producer {bare:.2}",
+                round + 1
+            ));
+            samples.push(sample);
         }
         let section = section(rate, &samples, &length, &mut outcome);
         outcome.sections.push(section);
@@ -92,8 +100,7 @@ async fn bare(bench: &Bench, rate: u64, length: &Length) -> Result<Delays> {
     Ok(Delays::of(counted.map(|arrival| milliseconds(arrival.sent, arrival.received)).collect()))
 }
 
-/// The rate that was reached, the delays from the answer to COMMIT, and those from the begin of the INSERT.
-async fn relayed(bench: &Bench, rate: u64, length: &Length) -> Result<(f64, Delays, Delays)> {
+async fn relayed(bench: &Bench, rate: u64, length: &Length, producer: Delays) -> Result<Sample> {
     let (world, slot) = (&bench.world, "bench_delay");
     slots::make(world, slot).await?;
     let topic = topic::make(world).await?;
@@ -106,6 +113,7 @@ async fn relayed(bench: &Bench, rate: u64, length: &Length) -> Result<(f64, Dela
     writers.end().await?;
     relay.still_runs()?;
     let arrivals = tokio::task::block_in_place(|| arrivals(&listener, rows))?;
+    let peak = process::peak(relay.pid())?;
     relay.stop()?;
     topic::delete(world, &topic).await?;
     slots::remove(world, slot).await?;
@@ -117,11 +125,15 @@ async fn relayed(bench: &Bench, rate: u64, length: &Length) -> Result<(f64, Dela
     };
     let sent = || counted.iter().map(|arrival| arrival.sent);
     let took = sent().max().unwrap_or(0).saturating_sub(sent().min().unwrap_or(0));
-    Ok((
-        (counted.len() - 1) as f64 / (took as f64 / 1e9),
-        Delays::of(counted.iter().map(|arrival| answered(arrival)).collect()),
-        Delays::of(counted.iter().map(|arrival| milliseconds(arrival.sent, arrival.received)).collect()),
-    ))
+    Ok(Sample {
+        reached: counted.len().saturating_sub(1) as f64 / (took as f64 / 1e9),
+        producer,
+        relay: Delays::of(counted.iter().map(|arrival| answered(arrival)).collect()),
+        relay_from_insert: Delays::of(
+            counted.iter().map(|arrival| milliseconds(arrival.sent, arrival.received)).collect(),
+        ),
+        peak,
+    })
 }
 
 /// Waits for `rows` events.
@@ -151,56 +163,64 @@ impl Delays {
 }
 
 fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome) -> Section {
-    let figure = |of: fn(&Sample) -> Delays, part: fn(Delays) -> f64| -> Runs {
-        samples.iter().map(|sample| part(of(sample))).collect()
+    let of = |who: fn(&Sample) -> Delays| Found(samples.iter().map(who).collect());
+    let (bare, relay) = (of(|sample| sample.producer), of(|sample| sample.relay));
+    let mut judge = |which: &str, found, limit| {
+        let what = format!("delay at {rate} commits/s: {which}, ms");
+        outcome.target(Target { what, found, limit: Limit::AtMost(limit), must: true }, 2)
     };
-    let parts: [fn(Delays) -> f64; 4] = [|d| d.p50, |d| d.p95, |d| d.p99, |d| d.max];
-    let producer = |part| figure(|sample| sample.producer, part).median();
-    let mut lines = Vec::new();
-    let mut line = |what: &str, of: fn(&Sample) -> Delays, outcome: Option<&mut Outcome>| {
-        let mut cells: Vec<_> = parts.iter().map(|part| number(figure(of, *part).median(), 2)).collect();
-        if let Some(outcome) = outcome {
-            for (cell, target) in cells.iter_mut().zip(targets(
-                rate,
-                figure(of, |d| d.p50).median(),
-                producer(|d| d.p50),
-                figure(of, |d| d.p99).median(),
-                producer(|d| d.p99),
-            )) {
-                if let Some(target) = target {
-                    *cell = outcome.target(target, 2);
-                }
-            }
-        }
-        cells.insert(0, what.to_owned());
-        cells.extend([figure(of, |d| d.p50).range(2), figure(of, |d| d.p99).range(2)]);
-        lines.push(cells);
-    };
-    line("bare producer, from send", |sample| sample.producer, None);
-    line("relay, from the answer to COMMIT", |sample| sample.relay, Some(outcome));
-    line("relay, from the begin of the INSERT", |sample| sample.relay_from_insert, None);
+    let mut judged = relay.line("relay, from the answer to COMMIT");
+    if let (Some(cell), 1_000) = (judged.get_mut(1), rate) {
+        *cell = judge("p50", relay.median(P50), bare.median(P50) + 1.0);
+    }
+    if let (Some(cell), 1_000..) = (judged.get_mut(3), rate) {
+        *cell = judge("p99", relay.median(P99), bare.median(P99) * 1.5 + 2.0);
+    }
     let reached: Runs = samples.iter().map(|sample| sample.reached).collect();
+    let peak: Runs = samples.iter().map(|sample| sample.peak).collect();
+    let limit = Limit::AtMost(48.0);
+    let what = format!("delay at {rate} commits/s: peak MiB");
+    let peak = outcome.target(Target { what, found: peak.median(), limit, must: false }, 0);
     Section {
         title: format!(
             "delay: {} commits/s for {} s, one row each, to a consumer; ms",
-            number(rate as f64, 0),
+            thousands(rate),
             length.counted
         ),
         head: vec!["", "p50", "p95", "p99", "max", "p50 least–most", "p99 least–most"],
-        lines,
-        notes: vec![format!("{} commits/s were reached", number(reached.median(), 0))],
+        lines: vec![
+            bare.line("bare producer, from send"),
+            judged,
+            of(|sample| sample.relay_from_insert).line("relay, from the begin of the INSERT"),
+        ],
+        notes: vec![format!(
+            "{} commits/s were reached; relay: peak MiB {peak}",
+            number(reached.median(), 0)
+        )],
     }
 }
 
-/// For p50, p95 and p99.
-fn targets(rate: u64, p50: f64, bare_p50: f64, p99: f64, bare_p99: f64) -> [Option<Target>; 3] {
-    let at_most = |which: &str, found, limit| {
-        let what = format!("delay at {rate} commits/s: {which}, ms");
-        Some(Target { what, found, limit: Limit::AtMost(limit), must: true })
-    };
-    [
-        (rate == 1_000).then(|| at_most("p50", p50, bare_p50 + 1.0)).flatten(),
-        None,
-        (rate >= 1_000).then(|| at_most("p99", p99, bare_p99 * 1.5 + 2.0)).flatten(),
-    ]
+type Part = fn(&Delays) -> f64;
+const P50: Part = |delays| delays.p50;
+const P95: Part = |delays| delays.p95;
+const P99: Part = |delays| delays.p99;
+const MAX: Part = |delays| delays.max;
+
+/// The delays of all runs.
+struct Found(Vec<Delays>);
+
+impl Found {
+    fn runs(&self, part: Part) -> Runs {
+        self.0.iter().map(part).collect()
+    }
+
+    fn median(&self, part: Part) -> f64 {
+        self.runs(part).median()
+    }
+
+    fn line(&self, what: &str) -> Vec<String> {
+        let medians = [P50, P95, P99, MAX].map(|part| number(self.median(part), 2));
+        let ranges = [P50, P99].map(|part| self.runs(part).range(2));
+        std::iter::once(what.to_owned()).chain(medians).chain(ranges).collect()
+    }
 }

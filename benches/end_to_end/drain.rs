@@ -15,7 +15,7 @@ use crate::readable::Readable;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::role::Read;
 use crate::subject::Subject;
-use crate::{Bench, process, slots, topic};
+use crate::{Bench, process, progress, slots, topic};
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -133,8 +133,11 @@ async fn samples(bench: &Bench, case: &Case) -> Result<Vec<Sample>> {
             if who == Who::PgRecvlogical && pg_recvlogical_version().is_none() {
                 continue;
             }
-            let taken = turn(bench, case, who, over, round == 0).await;
-            samples.push(taken.with_context(|| format!("{}{}", who.name(), over.name()))?);
+            let what = format!("{}{}", who.name(), over.name());
+            let sample = turn(bench, case, who, over, round == 0).await.with_context(|| what.clone())?;
+            let rate = number(sample.rows_per_second, 0);
+            progress(&format!("drain, {} ({}): {what}: {rate} rows/s", case.title(), round + 1));
+            samples.push(sample);
         }
     }
     slots::remove(&bench.world, &base).await?;

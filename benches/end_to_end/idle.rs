@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::subject::Subject;
-use crate::{Bench, process, slots, topic};
+use crate::{Bench, process, progress, slots, topic};
 
 /// What a start leaves to be done is done by then.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let length = Duration::from_secs(bench.options.size(30, 5));
     let (world, slot) = (&bench.world, "bench_idle");
     let (mut cpu, mut wakes, mut memory) = (Runs::default(), Runs::default(), Runs::default());
-    for _ in 0..bench.options.runs {
+    for round in 0..bench.options.runs {
         slots::make(world, slot).await?;
         let topic = topic::make(world).await?;
         let settings = [format!("postgres.slot={slot}"), format!("route.topic={topic}")];
@@ -30,6 +30,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
         cpu.0.push((after.cpu - before.cpu) / length.as_secs_f64() * 100.0);
         wakes.0.push((after.sleeps.saturating_sub(before.sleeps)) as f64 / length.as_secs_f64());
         memory.0.push(process::peak(relay.pid())?);
+        progress(&format!("idle ({})", round + 1));
         relay.stop()?;
         topic::delete(world, &topic).await?;
         slots::remove(world, slot).await?;

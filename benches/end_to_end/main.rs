@@ -50,6 +50,11 @@ pub(crate) struct Bench {
     pub(crate) tcp_url: String,
 }
 
+/// Tells how far it is: the table comes at the end.
+pub(crate) fn progress(text: &str) {
+    eprintln!("{text}");
+}
+
 /// The scenarios, in the order in which they run.
 pub(crate) const SCENARIOS: [&str; 5] = ["start", "idle", "delay", "drain", "outage"];
 
@@ -89,14 +94,21 @@ async fn run(options: Options) -> Result<bool> {
         if !bench.options.wants(name) {
             continue;
         }
-        let outcome = match name {
+        let found = match name {
             "start" => start::run(&bench).await,
             "idle" => idle::run(&bench).await,
             "delay" => delay::run(&bench).await,
             "drain" => drain::run(&bench).await,
             _ => outage::run(&mut bench).await,
         };
-        report.add(name, outcome.with_context(|| name.to_owned())?);
+        match found {
+            Ok(outcome) => report.add(name, outcome),
+            // What was found before is worth having.
+            Err(error) => {
+                print!("{report}");
+                return Err(error.context(name));
+            }
+        }
     }
     print!("{report}");
     report.write(&bench.options.json)?;

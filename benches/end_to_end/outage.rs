@@ -11,7 +11,7 @@ use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::server::await_leader;
 use crate::subject::Subject;
 use crate::writers::Writers;
-use crate::{Bench, process, slots, topic};
+use crate::{Bench, process, progress, slots, topic};
 
 /// Rows a second.
 const RATE: u64 = 2_000;
@@ -34,8 +34,10 @@ struct Sample {
 pub(crate) async fn run(bench: &mut Bench) -> Result<Outcome> {
     let away = Duration::from_secs(bench.options.size(60, 5));
     let mut samples = Vec::new();
-    for _ in 0..bench.options.runs {
-        samples.push(sample(bench, away).await?);
+    for round in 0..bench.options.runs {
+        let sample = sample(bench, away).await?;
+        progress(&format!("outage ({}): caught up after {:.1} s", round + 1, sample.caught_up));
+        samples.push(sample);
     }
     let figure = |figure: fn(&Sample) -> f64| -> Runs { samples.iter().map(figure).collect() };
     let (peak, flows, caught_up) =

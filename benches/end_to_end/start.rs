@@ -9,7 +9,7 @@ use crate::consumer::Listener;
 use crate::producer::now;
 use crate::report::{Limit, Outcome, Runs, Section, Target};
 use crate::subject::Subject;
-use crate::{Bench, slots, topic};
+use crate::{Bench, progress, slots, topic};
 
 /// Nothing warm takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +40,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
         slots::remove(world, slot).await?;
     }
     slots::remove(world, base).await?;
+    progress(&format!("start ({runs})"));
 
     let found = Runs(found);
     let mut outcome = Outcome::new(&bench.options);
