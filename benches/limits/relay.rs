@@ -49,7 +49,7 @@ impl Relay {
 
     /// Waits until it says that it streams.
     pub(crate) async fn streams(&mut self) -> Result<()> {
-        while !self.page("/ready").await.is_some_and(|page| page == "streaming\n") {
+        while self.page("/ready").await.is_none_or(|page| page != "streaming\n") {
             self.still_runs()?;
             tokio::time::sleep(LOOK / 10).await;
         }
