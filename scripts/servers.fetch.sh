@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # variables for, and of, the script that sources this
-# Sourced by scripts/servers: where the programs of PostgreSQL and Kafka come from. What is pinned is in
-# tests/servers/pom.xml; downloads and unpacked servers stay in the cache directory for the next run.
+# Sourced by scripts/servers and scripts/bench: where the programs of PostgreSQL, Kafka and Debezium come from. What is
+# pinned is in tests/servers/pom.xml; downloads and unpacked servers stay in the cache directory for the next run.
 
 servers_pom=$root/tests/servers/pom.xml
 cache=$(cache_dir)
@@ -66,6 +66,12 @@ find_kafka() {
     kafka_jars=$fetched
 }
 
+# Sets debezium_plugins, a directory for Kafka Connect's plugin.path. Kafka Connect itself is among the broker's jars.
+find_debezium() {
+    from_maven debezium || fail "could not fetch Debezium" "leave --peers out to measure without it"
+    debezium_plugins=$fetched
+}
+
 # from_maven PROFILE: sets `fetched` to the directory with the programs of a profile of the pom, downloading them once.
 # Returns 1 if that fails. The directory's name has a checksum of the pom, so a changed version is fetched anew.
 from_maven() {
@@ -87,8 +93,8 @@ from_maven() {
 }
 
 unpack_from_maven() {
-    local profile=$1 work=$2 goal=copy-dependencies arch=amd64
-    [[ $profile == kafka ]] || goal=unpack-dependencies
+    local profile=$1 work=$2 goal=unpack-dependencies arch=amd64
+    [[ $profile != kafka ]] || goal=copy-dependencies
     [[ $(uname -m) != aarch64 ]] || arch=arm64v8
     # Maven writes beside the pom; the checkout stays as it is.
     cp "$servers_pom" "$work/pom.xml" || return 1
@@ -98,9 +104,9 @@ unpack_from_maven() {
         grep -E '^\[ERROR\]' "$work/log" | head -n 5 >&2
         return 1
     }
-    if [[ $profile == kafka ]]; then
-        mv "$work/jars" "$work/programs"
-    else
+    if [[ $profile == postgres-* ]]; then
         mkdir "$work/programs" && tar -xJf "$work"/jars/*.txz -C "$work/programs" --no-same-owner
+    else
+        mv "$work/jars" "$work/programs"
     fi
 }

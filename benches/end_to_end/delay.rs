@@ -15,6 +15,8 @@ use serde_json::json;
 
 use crate::case::thousands;
 use crate::consumer::{Arrival, Listener};
+use crate::drain::Over;
+use crate::program::Program;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::subject::Subject;
 use crate::writers::Writers;
@@ -26,59 +28,73 @@ const RATES: [u64; 3] = [100, 1_000, 5_000];
 /// What has not come by then will not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The relay has begun to stream by then.
+/// What else is to do once the slot is taken is done by then.
 const START: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether it is taken.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Delays of one run, in ms.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Delays {
-    p50: f64,
+pub(crate) struct Delays {
+    pub(crate) p50: f64,
     p95: f64,
-    p99: f64,
+    pub(crate) p99: f64,
     max: f64,
+}
+
+/// What came through the relay, or its peer.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Relayed {
+    /// Events a second that were really sent.
+    reached: f64,
+    pub(crate) from_answer: Delays,
+    /// From the begin of the INSERT.
+    from_insert: Delays,
+    /// MiB.
+    pub(crate) peak: f64,
 }
 
 /// One run of one rate.
 #[derive(Debug, Serialize)]
 struct Sample {
-    /// Events a second that were really sent.
-    reached: f64,
     producer: Delays,
-    relay: Delays,
-    /// The same from the begin of the INSERT.
-    relay_from_insert: Delays,
-    /// The relay's, in MiB.
-    peak: f64,
+    relay: Relayed,
 }
 
 /// How long each run takes.
-struct Length {
+pub(crate) struct Length {
     warm_up: u64,
     counted: u64,
 }
 
 impl Length {
+    pub(crate) const fn of(bench: &Bench) -> Self {
+        let options = &bench.options;
+        Self { warm_up: options.size(5, 1), counted: options.size(45, 5) }
+    }
+
     const fn all(&self) -> u64 {
         self.warm_up + self.counted
     }
 }
 
 pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
-    let size = |full, quick| bench.options.size(full, quick);
-    let length = Length { warm_up: size(5, 1), counted: size(45, 5) };
+    let length = Length::of(bench);
     let mut outcome = Outcome::new(&bench.options);
     let mut found = Vec::new();
     for rate in RATES {
         let mut samples = Vec::new();
         for round in 0..bench.options.runs {
             let producer = bare(bench, rate, &length).await.context("bare producer")?;
-            let sample = relayed(bench, rate, &length, producer).await.context("relay")?;
-            let (bare, relay) = (sample.producer.p50, sample.relay.p50);
+            let relay = relayed(bench, rate, &length, Program::Relay, Over::Unix).await.context("relay")?;
             progress(&format!(
-                "delay at {rate}/s ({}): p50 {relay:.2} ms, bare producer {bare:.2}",
-                round + 1
+                "delay at {rate}/s ({}): p50 {:.2} ms, bare producer {:.2}",
+                round + 1,
+                relay.from_answer.p50,
+                producer.p50
             ));
-            samples.push(sample);
+            samples.push(Sample { producer, relay });
         }
         let section = section(rate, &samples, &length, &mut outcome);
         outcome.sections.push(section);
@@ -100,21 +116,31 @@ async fn bare(bench: &Bench, rate: u64, length: &Length) -> Result<Delays> {
     Ok(Delays::of(counted.map(|arrival| milliseconds(arrival.sent, arrival.received)).collect()))
 }
 
-async fn relayed(bench: &Bench, rate: u64, length: &Length, producer: Delays) -> Result<Sample> {
+/// One run of `program`.
+pub(crate) async fn relayed(
+    bench: &Bench,
+    rate: u64,
+    length: &Length,
+    program: Program,
+    over: Over,
+) -> Result<Relayed> {
     let (world, slot) = (&bench.world, "bench_delay");
     slots::make(world, slot).await?;
     let topic = topic::make(world).await?;
     let listener = Listener::start(&world.broker, &topic)?;
-    let settings = [format!("postgres.slot={slot}"), format!("route.topic={topic}")];
-    let mut relay = Subject::relay(bench, &world.url, &settings)?;
+    let mut subject = program.start(bench, over, slot, &topic)?;
+    while slots::walsender(world, slot).await?.is_none() {
+        subject.still_runs()?;
+        tokio::time::sleep(LOOK).await;
+    }
     tokio::time::sleep(START).await;
     let rows = rate * length.all();
     let mut writers = Writers::start(world, rate, rows).await?;
     writers.end().await?;
-    relay.still_runs()?;
+    subject.still_runs()?;
     let arrivals = tokio::task::block_in_place(|| arrivals(&listener, rows))?;
-    let peak = process::peak(relay.pid())?;
-    relay.stop()?;
+    let peak = process::peak(subject.pid())?;
+    subject.stop()?;
     topic::delete(world, &topic).await?;
     slots::remove(world, slot).await?;
 
@@ -125,11 +151,10 @@ async fn relayed(bench: &Bench, rate: u64, length: &Length, producer: Delays) ->
     };
     let sent = || counted.iter().map(|arrival| arrival.sent);
     let took = sent().max().unwrap_or(0).saturating_sub(sent().min().unwrap_or(0));
-    Ok(Sample {
+    Ok(Relayed {
         reached: counted.len().saturating_sub(1) as f64 / (took as f64 / 1e9),
-        producer,
-        relay: Delays::of(counted.iter().map(|arrival| answered(arrival)).collect()),
-        relay_from_insert: Delays::of(
+        from_answer: Delays::of(counted.iter().map(|arrival| answered(arrival)).collect()),
+        from_insert: Delays::of(
             counted.iter().map(|arrival| milliseconds(arrival.sent, arrival.received)).collect(),
         ),
         peak,
@@ -164,7 +189,7 @@ impl Delays {
 
 fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome) -> Section {
     let of = |who: fn(&Sample) -> Delays| Found(samples.iter().map(who).collect());
-    let (bare, relay) = (of(|sample| sample.producer), of(|sample| sample.relay));
+    let (bare, relay) = (of(|sample| sample.producer), of(|sample| sample.relay.from_answer));
     let mut judge = |which: &str, found, limit| {
         let what = format!("delay at {rate} commits/s: {which}, ms");
         outcome.target(Target { what, found, limit: Limit::AtMost(limit), must: true }, 2)
@@ -176,8 +201,8 @@ fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome
     if let (Some(cell), 1_000..) = (judged.get_mut(3), rate) {
         *cell = judge("p99", relay.median(P99), bare.median(P99) * 1.5 + 2.0);
     }
-    let reached: Runs = samples.iter().map(|sample| sample.reached).collect();
-    let peak: Runs = samples.iter().map(|sample| sample.peak).collect();
+    let reached: Runs = samples.iter().map(|sample| sample.relay.reached).collect();
+    let peak: Runs = samples.iter().map(|sample| sample.relay.peak).collect();
     let limit = Limit::AtMost(48.0);
     let what = format!("delay at {rate} commits/s: peak MiB");
     let peak = outcome.target(Target { what, found: peak.median(), limit, must: false }, 0);
@@ -191,7 +216,7 @@ fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome
         lines: vec![
             bare.line("bare producer, from send"),
             judged,
-            of(|sample| sample.relay_from_insert).line("relay, from the begin of the INSERT"),
+            of(|sample| sample.relay.from_insert).line("relay, from the begin of the INSERT"),
         ],
         notes: vec![format!(
             "{} commits/s were reached; relay: peak MiB {peak}",

@@ -11,6 +11,8 @@ use serde_json::json;
 
 use crate::case::{Case, PARTITIONS};
 use crate::consumer::compare;
+use crate::debezium::Tuned;
+use crate::program::Program;
 use crate::readable::Readable;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::role::Read;
@@ -30,6 +32,8 @@ pub(crate) enum Who {
     Relay,
     /// PostgreSQL's own program.
     PgRecvlogical,
+    /// Takes part only in `peers.rs`.
+    Debezium,
 }
 
 /// How PostgreSQL is reached.
@@ -56,18 +60,19 @@ const TURNS: [(Who, Over); 9] = [
 ];
 
 impl Who {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Reader => "reader alone",
             Self::Producer => "producer alone",
             Self::Counted => "relay without Kafka",
             Self::Relay => "relay",
             Self::PgRecvlogical => "pg_recvlogical",
+            Self::Debezium => "Debezium",
         }
     }
 
     const fn writes(self) -> bool {
-        matches!(self, Self::Producer | Self::Relay)
+        matches!(self, Self::Producer | Self::Relay | Self::Debezium)
     }
 }
 
@@ -101,7 +106,7 @@ pub(crate) struct Sample {
 pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let size = |full, quick| bench.options.size(full, quick);
     let cases = [
-        Case { name: "many", rows: size(1_000_000, 20_000), transactions: size(1_000, 20), payload: 240 },
+        many(bench),
         Case { name: "one", rows: size(2_000_000, 40_000), transactions: 1, payload: 240 },
         Case { name: "large", rows: size(100_000, 4_000), transactions: 100, payload: 4_096 },
     ];
@@ -117,17 +122,20 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     Ok(outcome)
 }
 
-async fn samples(bench: &Bench, case: &Case) -> Result<Vec<Sample>> {
-    let base = format!("bench_{}", case.name);
-    slots::make(&bench.world, &base).await?;
-    case.fill(&bench.world).await?;
-    let mut samples = Vec::new();
-    if !bench.options.quick {
-        // The broker's code is compiled while it runs.
-        for (who, over) in [(Who::Producer, Over::Nothing), (Who::Relay, Over::Unix)] {
-            turn(bench, case, who, over, false).await?;
-        }
+/// The backlog that peers are compared with.
+pub(crate) const fn many(bench: &Bench) -> Case {
+    let options = &bench.options;
+    Case {
+        name: "many",
+        rows: options.size(1_000_000, 20_000),
+        transactions: options.size(1_000, 20),
+        payload: 240,
     }
+}
+
+async fn samples(bench: &Bench, case: &Case) -> Result<Vec<Sample>> {
+    prepare(bench, case).await?;
+    let mut samples = Vec::new();
     for round in 0..bench.options.runs {
         for (who, over) in TURNS {
             if who == Who::PgRecvlogical && pg_recvlogical_version().is_none() {
@@ -140,16 +148,38 @@ async fn samples(bench: &Bench, case: &Case) -> Result<Vec<Sample>> {
             samples.push(sample);
         }
     }
-    slots::remove(&bench.world, &base).await?;
+    clear(bench, case).await?;
     Ok(samples)
 }
 
-/// One run. `compares`: all that the relay has written is read again afterwards.
-async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compares: bool) -> Result<Sample> {
+/// The slot that is copied for each turn.
+fn base(case: &Case) -> String {
+    format!("bench_{}", case.name)
+}
+
+/// Makes the slot and the rows behind it, and warms the servers up.
+pub(crate) async fn prepare(bench: &Bench, case: &Case) -> Result<()> {
+    slots::make(&bench.world, &base(case)).await?;
+    case.fill(&bench.world).await?;
+    if !bench.options.quick {
+        // The broker's code is compiled while it runs.
+        for (who, over) in [(Who::Producer, Over::Nothing), (Who::Relay, Over::Unix)] {
+            turn(bench, case, who, over, false).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn clear(bench: &Bench, case: &Case) -> Result<()> {
+    slots::remove(&bench.world, &base(case)).await
+}
+
+/// One run. `compares`: all that was written is read again afterwards.
+pub(crate) async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compares: bool) -> Result<Sample> {
     let world = &bench.world;
     let slot = "bench_turn";
     if over != Over::Nothing {
-        slots::copy(world, &format!("bench_{}", case.name), slot).await?;
+        slots::copy(world, &base(case), slot).await?;
     }
     let topic = &if who.writes() { topic::make(world).await? } else { "nowhere".to_owned() };
     let end: String =
@@ -163,10 +193,8 @@ async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compares: bool) 
         Who::Reader => Subject::role("reader", &[url, slot, &rows])?,
         Who::Producer => Subject::role("producer", &[&world.broker, topic, &rows, &payload])?,
         Who::Counted => Subject::role("counted", &[url, slot, topic, &rows])?,
-        Who::Relay => {
-            let settings = [format!("postgres.slot={slot}"), format!("route.topic={topic}")];
-            Subject::relay(bench, url, &settings)?
-        }
+        Who::Relay => Program::Relay.start(bench, over, slot, topic)?,
+        Who::Debezium => Program::Debezium(Tuned::ForRate).start(bench, over, slot, topic)?,
         Who::PgRecvlogical => Subject::start(&mut pg_recvlogical(url, slot, &end))?,
     };
     let (count, took, from_start) = match (who, &readable) {
@@ -207,7 +235,7 @@ async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compares: bool) 
     if let Some(readable) = &readable {
         let count = readable.count()?;
         ensure!(count == case.rows, "{count} records for {} rows in a run that nothing disturbed", case.rows);
-        if compares && who == Who::Relay {
+        if compares && who != Who::Producer {
             compare(&world.broker, topic, case.rows)?;
         }
         topic::delete(world, topic).await?;
@@ -251,7 +279,7 @@ fn section(case: &Case, samples: &[Sample], outcome: &mut Outcome) -> Section {
         let references: Vec<f64> = match who {
             Who::Counted => readers.collect(),
             Who::Relay => readers.zip(rates(Who::Producer, Over::Nothing)).map(|(a, b)| a.min(b)).collect(),
-            Who::Reader | Who::Producer | Who::PgRecvlogical => Vec::new(),
+            Who::Reader | Who::Producer | Who::PgRecvlogical | Who::Debezium => Vec::new(),
         };
         let ratio: Runs = rate.0.iter().zip(&references).map(|(rate, reference)| rate / reference).collect();
         let ratio = match (who, over) {

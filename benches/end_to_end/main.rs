@@ -9,14 +9,17 @@
 mod case;
 mod consumer;
 mod counted;
+mod debezium;
 mod delay;
 mod drain;
 mod idle;
 mod machine;
 mod options;
 mod outage;
+mod peers;
 mod process;
 mod producer;
+mod program;
 mod readable;
 mod reader;
 mod report;
@@ -56,7 +59,7 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// The scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [&str; 5] = ["start", "idle", "delay", "drain", "outage"];
+pub(crate) const SCENARIOS: [&str; 6] = ["start", "idle", "delay", "drain", "peers", "outage"];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -84,6 +87,10 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Runs the scenarios; whether all targets were met that must be.
 async fn run(options: Options) -> Result<bool> {
+    if options.wants("peers") {
+        // Missing, it would be missed late.
+        debezium::version()?;
+    }
     let world = World::start(&["--postgres", &options.postgres]).await?;
     let tcp_url = world.exported("OUTBOX_TEST_POSTGRES_TCP")?.replace("postgres@", "outbox_relay@");
     let mut bench = Bench { options, world, tcp_url };
@@ -99,6 +106,7 @@ async fn run(options: Options) -> Result<bool> {
             "idle" => idle::run(&bench).await,
             "delay" => delay::run(&bench).await,
             "drain" => drain::run(&bench).await,
+            "peers" => peers::run(&bench).await,
             _ => outage::run(&mut bench).await,
         };
         match found {

@@ -14,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) runs: usize,
     only: Vec<String>,
     pub(crate) json: PathBuf,
-    pub(crate) peers: bool,
+    peers: bool,
     /// The relay.
     pub(crate) program: PathBuf,
     /// PostgreSQL's major version.
@@ -62,7 +62,8 @@ impl Options {
     }
 
     pub(crate) fn wants(&self, scenario: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == scenario)
+        let unasked = if scenario == "peers" { self.peers } else { self.only.is_empty() };
+        unasked || self.only.iter().any(|name| name == scenario)
     }
 
     /// `full`, or `quick` for small sizes.

@@ -6,43 +6,30 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::consumer::Listener;
+use crate::drain::Over;
 use crate::producer::now;
+use crate::program::Program;
 use crate::report::{Limit, Outcome, Runs, Section, Target};
-use crate::subject::Subject;
 use crate::{Bench, progress, slots, topic};
 
-/// Nothing warm takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing warm takes longer, not even Java.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The slot before the row.
+pub(crate) const BASE: &str = "bench_start";
 
 pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let runs = bench.options.runs.max(if bench.options.quick { 3 } else { 10 });
-    let world = &bench.world;
-    let (base, slot) = ("bench_start", "bench_start_turn");
-    slots::make(world, base).await?;
-    let sql = "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
-               VALUES ('order', '1', 'Placed', '{\"n\": 1}')";
-    world.client().await?.batch_execute(sql).await?;
-    let mut found = Vec::new();
+    prepare(bench).await?;
     // One more, whose figure is not counted: the program is read from disk.
-    for run in 0..=runs {
-        slots::copy(world, base, slot).await?;
-        let topic = topic::make(world).await?;
-        let listener = Listener::start(&world.broker, &topic)?;
-        let settings = [format!("postgres.slot={slot}"), format!("route.topic={topic}")];
-        let began = now();
-        let relay = Subject::relay(bench, &world.url, &settings)?;
-        let arrival = listener.arrivals.recv_timeout(PATIENCE).context("the row did not come")?;
-        if run > 0 {
-            found.push(arrival.received.saturating_sub(began) as f64 / 1e6);
-        }
-        relay.stop()?;
-        topic::delete(world, &topic).await?;
-        slots::remove(world, slot).await?;
+    once(bench, Program::Relay, Over::Unix).await?;
+    let mut found = Runs::default();
+    for _ in 0..runs {
+        found.0.push(once(bench, Program::Relay, Over::Unix).await?);
     }
-    slots::remove(world, base).await?;
+    slots::remove(&bench.world, BASE).await?;
     progress(&format!("start ({runs})"));
 
-    let found = Runs(found);
     let mut outcome = Outcome::new(&bench.options);
     outcome.json = json!({ "milliseconds": found });
     let target = Target {
@@ -59,4 +46,27 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
         notes: Vec::new(),
     });
     Ok(outcome)
+}
+
+/// Makes the slot and the row behind it.
+pub(crate) async fn prepare(bench: &Bench) -> Result<()> {
+    slots::make(&bench.world, BASE).await?;
+    let sql = "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
+               VALUES ('order', '1', 'Placed', '{\"n\": 1}')";
+    Ok(bench.world.client().await?.batch_execute(sql).await?)
+}
+
+/// One start; milliseconds.
+pub(crate) async fn once(bench: &Bench, program: Program, over: Over) -> Result<f64> {
+    let (world, slot) = (&bench.world, "bench_start_turn");
+    slots::copy(world, BASE, slot).await?;
+    let topic = topic::make(world).await?;
+    let listener = Listener::start(&world.broker, &topic)?;
+    let began = now();
+    let subject = program.start(bench, over, slot, &topic)?;
+    let arrival = listener.arrivals.recv_timeout(PATIENCE).context("the row did not come")?;
+    subject.stop()?;
+    topic::delete(world, &topic).await?;
+    slots::remove(world, slot).await?;
+    Ok(arrival.received.saturating_sub(began) as f64 / 1e6)
 }
