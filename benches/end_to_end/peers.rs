@@ -61,7 +61,7 @@ impl Both {
     fn less(&self) -> Vec<String> {
         let better = self.debezium.median() / self.median();
         // Beside a delay of about nothing a factor would say nothing.
-        let better = if better > 0.0 { format!("{better:.1} times") } else { "–".to_owned() };
+        let better = if better > 0.0 { format!("{better:.1}") } else { "–".to_owned() };
         self.cells(number(self.median(), self.digits), better)
     }
 
@@ -97,7 +97,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
             "peers: the relay and Debezium {} on Kafka Connect, both over TCP",
             debezium::version()?
         ),
-        head: vec!["", "relay", "least–most", "Debezium", "least–most", "better", go_pq_cdc_kafka::NAME],
+        head: vec!["", "relay", "least–most", "Debezium", "least–most", "times better", go_pq_cdc_kafka::NAME],
         lines,
         notes: vec![
             format!("drain: {}; CPU from exec to the last row", drain::many(bench).title()),
@@ -107,8 +107,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
                 thousands(RATE)
             ),
             format!(
-                "{}: quoted, as its library cannot be had here: measured earlier on a 2-core machine with everything on it, \
-                 with acks=all and batches of 10,000",
+                "{}: quoted (its library cannot be had here) from a 2-core machine with everything on it; acks=all, batches of \
+                 10,000",
                 go_pq_cdc_kafka::NAME
             ),
         ],
