@@ -1,5 +1,7 @@
 //! The same work as `decode` and `relay` do, a given number of times: `scripts/instructions` counts what it executes.
 
+#![expect(clippy::print_stderr, reason = "a program that says what is wrong")]
+
 #[path = "events/mod.rs"]
 mod events;
 #[path = "events/follow.rs"]

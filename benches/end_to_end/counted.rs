@@ -63,7 +63,7 @@ struct Counting {
 }
 
 impl Client for Counting {
-    fn send(&self, record: &Record) -> Result<(), RDKafkaErrorCode> {
+    fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode> {
         let first = *self.first.get_or_init(Instant::now);
         // Whoever listens has ended only when the session has.
         let _ = self.events.send(Event::Delivered(record.token));
