@@ -6,26 +6,25 @@
 
 use std::time::{Duration, Instant};
 
-/// Decides on pauses by what the last reads returned. Time is an argument.
+/// Decides by how fast records came of late. Time is an argument.
 #[derive(Debug)]
 pub struct Pace {
     received: u64,
-    /// Reads since `since`, which were made without a pause.
-    reads: u32,
+    /// Records since `since`.
+    records: u32,
     since: Instant,
-    pausing: bool,
+    catching_up: bool,
 }
 
 /// Long enough for some tens of rows; the buffer of a unix socket has room for about two hundred.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// So many reads, in so short a time, are a backlog that comes row by row. Commits of one row would have to come 16,000 times a
-/// second to look the same.
-const READS: u32 = 16;
-const WITHIN: Duration = Duration::from_millis(1);
+/// The rate is judged when at least so much time has passed: long enough for chance to even out.
+const WINDOW: Duration = Duration::from_millis(2);
 
-/// What a read after a pause must have brought, in bytes, to be worth another pause.
-const WORTH: u64 = 2 * 1024;
+/// So many records in a window, 12,000 a second, are a backlog, or as good as one. Read one by one, a backlog does not come
+/// much faster on a busy machine.
+const BACKLOG: u32 = 24;
 
 /// A read that brought so much, in bytes, has left more behind, and the walsender may already be waiting for us.
 const FULL: u64 = 64 * 1024;
@@ -34,7 +33,12 @@ impl Pace {
     /// Nothing has been read yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { received: 0, reads: 0, since: now, pausing: false }
+        Self { received: 0, records: 0, since: now, catching_up: false }
+    }
+
+    /// A record came out of what was read.
+    pub fn record(&mut self) {
+        self.records = self.records.saturating_add(1);
     }
 
     /// The pause before the next read, when `received` bytes have come in all; `None`: read on.
@@ -44,20 +48,26 @@ impl Pace {
             return None;
         }
         self.received = received;
-        self.reads = self.reads.saturating_add(1);
-        if self.pausing {
-            self.pausing = read >= WORTH;
-            self.start_counting(now);
-        } else if self.reads == READS {
-            self.pausing = now.saturating_duration_since(self.since) <= WITHIN;
-            self.start_counting(now);
+        let took = now.saturating_duration_since(self.since);
+        if took >= WINDOW {
+            let windows = u32::try_from(took.as_micros().div_euclid(WINDOW.as_micros())).unwrap_or(u32::MAX);
+            self.catching_up = self.records >= BACKLOG.saturating_mul(windows);
+            self.records = 0;
+            self.since = now;
         }
-        (self.pausing && read < FULL).then_some(PAUSE)
+        (self.catching_up && read < FULL).then_some(PAUSE)
     }
 
-    fn start_counting(&mut self, now: Instant) {
-        self.reads = 0;
+    /// Nothing may be read now: the time until that is over says nothing of the server.
+    pub fn held(&mut self, now: Instant) {
+        self.records = 0;
         self.since = now;
+    }
+
+    /// More is to be expected at once.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        self.catching_up
     }
 }
 
@@ -65,56 +75,92 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Reads of `bytes` every `interval`: the pauses between them.
-    fn pauses(pace: &mut Pace, now: &mut Instant, reads: u32, bytes: u64, interval: Duration) -> Vec<bool> {
+    /// Reads of `records` and `bytes` every `interval`: after which of them there was a pause.
+    fn pauses(
+        pace: &mut Pace,
+        now: &mut Instant,
+        reads: usize,
+        (records, bytes): (u32, u64),
+        interval: Duration,
+    ) -> Vec<bool> {
         let mut received = pace.received;
         (0..reads)
             .map(|_| {
                 *now += interval;
                 received += bytes;
+                (0..records).for_each(|_| pace.record());
                 pace.after(received, *now).is_some()
             })
             .collect()
+    }
+
+    const MICROSECOND: Duration = Duration::from_micros(1);
+    const ROW: (u32, u64) = (1, 400);
+
+    /// One that has seen a backlog.
+    fn behind(now: &mut Instant) -> Pace {
+        let mut pace = Pace::new(*now);
+        pauses(&mut pace, now, 50, ROW, 50 * MICROSECOND);
+        assert!(pace.is_catching_up());
+        pace
     }
 
     #[test]
     fn a_backlog_that_comes_row_by_row_is_read_with_pauses() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        let first = pauses(&mut pace, &mut now, READS, 400, Duration::from_micros(10));
-        assert_eq!(first.iter().filter(|pause| **pause).count(), 1, "after the last");
-        assert_eq!(pauses(&mut pace, &mut now, 100, 12_000, PAUSE), [true; 100]);
+        let first = pauses(&mut pace, &mut now, 40, ROW, 50 * MICROSECOND);
+        assert_eq!(first.iter().filter(|pause| **pause).count(), 1, "at the end of the first window");
+        let later = pauses(&mut pace, &mut now, 100, (30, 12_000), PAUSE + 60 * MICROSECOND);
+        assert_eq!(later, [true; 100]);
     }
 
     #[test]
     fn five_thousand_commits_a_second_are_read_without_a_pause() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        assert_eq!(pauses(&mut pace, &mut now, 1_000, 600, Duration::from_micros(200)), [false; 1_000]);
+        assert_eq!(pauses(&mut pace, &mut now, 1_000, ROW, 200 * MICROSECOND), [false; 1_000]);
+        assert_eq!(pauses(&mut pace, &mut now, 1_000, (5, 2_000), 1_000 * MICROSECOND), [false; 1_000]);
+        assert!(!pace.is_catching_up());
+    }
+
+    #[test]
+    fn a_large_transaction_after_a_quiet_time_is_read_without_a_pause_at_first() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pauses(&mut pace, &mut now, 1, (150, 60_000), Duration::from_secs(1)), [false]);
+        assert_eq!(pauses(&mut pace, &mut now, 3, (25, 10_000), 100 * MICROSECOND), [false; 3]);
     }
 
     #[test]
     fn the_pauses_end_with_the_backlog() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        pauses(&mut pace, &mut now, READS, 400, Duration::from_micros(10));
-        assert_eq!(pauses(&mut pace, &mut now, 2, 600, PAUSE), [false; 2]);
+        let mut pace = behind(&mut now);
+        assert_eq!(pauses(&mut pace, &mut now, 1, ROW, 2 * WINDOW), [false]);
+        assert!(!pace.is_catching_up());
     }
 
     #[test]
     fn what_has_collected_already_is_read_at_once() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        pauses(&mut pace, &mut now, READS, 400, Duration::from_micros(10));
-        assert_eq!(pauses(&mut pace, &mut now, 3, FULL, Duration::from_micros(10)), [false; 3]);
-        assert_eq!(pauses(&mut pace, &mut now, 1, FULL - 1, Duration::from_micros(10)), [true]);
+        let mut pace = behind(&mut now);
+        assert_eq!(pauses(&mut pace, &mut now, 3, (160, FULL), 300 * MICROSECOND), [false; 3]);
+        assert_eq!(pauses(&mut pace, &mut now, 1, (160, FULL - 1), 300 * MICROSECOND), [true]);
+    }
+
+    #[test]
+    fn time_in_which_nothing_may_be_read_does_not_end_a_backlog() {
+        let mut now = Instant::now();
+        let mut pace = behind(&mut now);
+        now += Duration::from_secs(1);
+        pace.held(now);
+        assert_eq!(pauses(&mut pace, &mut now, 1, ROW, 10 * MICROSECOND), [true]);
     }
 
     #[test]
     fn nothing_read_is_no_reason_for_a_pause() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        pauses(&mut pace, &mut now, READS, 400, Duration::from_micros(10));
+        let mut pace = behind(&mut now);
         assert_eq!(pace.after(pace.received, now), None);
     }
 }

@@ -200,10 +200,22 @@ impl<'a> Session<'a> {
             self.judge(clock::now())?;
             self.read_on()?;
             self.keep_time()?;
-            // With the reports and the feedback done, so that they do not wait for it.
-            if let Some(pause) = self.pace.after(self.connection.bytes_received(), clock::now()) {
-                clock::pause(pause);
-            }
+            self.keep_pace();
+        }
+    }
+
+    /// With a backlog, lets rows collect before the next read; without, has librdkafka send what was read.
+    fn keep_pace(&mut self) {
+        let now = clock::now();
+        if !self.may_read() {
+            return self.pace.held(now);
+        }
+        let pause = self.pace.after(self.connection.bytes_received(), now);
+        if !self.pace.is_catching_up() {
+            self.outlet.hurry();
+        }
+        if let Some(pause) = pause {
+            clock::pause(pause);
         }
     }
 
@@ -242,7 +254,10 @@ impl<'a> Session<'a> {
     fn wal(&mut self, body: Bytes) -> Result<(), Error> {
         match self.relay.wal(body.clone()) {
             Ok(Step::Nothing) => Ok(()),
-            Ok(Step::Record(record)) => self.produce(record),
+            Ok(Step::Record(record)) => {
+                self.pace.record();
+                self.produce(record)
+            }
             Ok(Step::Rejected(rejection)) => {
                 self.rejected(rejection);
                 Ok(())

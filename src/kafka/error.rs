@@ -14,6 +14,9 @@ pub enum Error {
     /// There is no pipe to be had, through which librdkafka tells that it has something to report.
     #[error("make a pipe for delivery reports: {0}")]
     Bell(std::io::Error),
+    /// The thread that has records sent at once could not be started.
+    #[error("start a thread for the Kafka producer: {0}")]
+    Hurry(std::io::Error),
     /// A record was not delivered. Nothing says that *this* record is at fault: a broker refuses whole batches.
     #[error("Kafka did not take event \"{}\" for topic \"{}\": {}", .0.event_id, .0.topic, describe(.0.code))]
     Undelivered(Undelivered),
@@ -97,6 +100,7 @@ impl Error {
         match self {
             Self::Create(_) => Disposition::Stop,
             Self::Bell(_)
+            | Self::Hurry(_)
             | Self::Undelivered(_)
             | Self::Produce { .. }
             | Self::Forgotten

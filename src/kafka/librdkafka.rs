@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::bell::Bell;
 use super::error::{Error, Undelivered};
+use super::hurry::Hurry;
 use super::lookup::{Ask, Limit, Lookup};
 use super::produce::Topics;
 use super::producer::{Client, Event};
@@ -22,6 +23,8 @@ use crate::outbox::{Record, Token};
 pub(super) struct Librdkafka {
     // Before the client, so that they are dropped before it.
     topics: Topics,
+    /// `None` if linger.ms is set.
+    hurry: Option<Hurry>,
     client: Arc<BaseProducer<Context>>,
     reports: JoinHandle<()>,
 }
@@ -33,7 +36,7 @@ impl Librdkafka {
     /// Starts one with `properties`, and a task that serves its reports.
     ///
     /// # Errors
-    /// If librdkafka refuses the properties, or there is no pipe to be had.
+    /// If librdkafka refuses the properties, or there is no pipe or no thread to be had.
     pub(super) fn start(
         properties: &[(&str, &str)],
         sender: mpsc::UnboundedSender<Event>,
@@ -42,7 +45,9 @@ impl Librdkafka {
         let client = Arc::new(client);
         let bell = Bell::hang(client.client()).map_err(Error::Bell)?;
         let reports = tokio::spawn(report(bell, Arc::clone(&client)));
-        Ok(Self { topics: Topics::default(), client, reports })
+        let lingers = properties.iter().any(|(name, _)| *name == "linger.ms");
+        let hurry = if lingers { None } else { Some(Hurry::new(Arc::clone(&client)).map_err(Error::Hurry)?) };
+        Ok(Self { topics: Topics::default(), hurry, client, reports })
     }
 }
 
@@ -82,6 +87,12 @@ pub(super) fn connect(
 impl Client for Librdkafka {
     fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode> {
         self.topics.produce(self.client.client(), record)
+    }
+
+    fn hurry(&self) {
+        if let Some(hurry) = &self.hurry {
+            hurry.flush();
+        }
     }
 
     fn give_up(&self) {

@@ -7,6 +7,7 @@ mod bell;
 mod create;
 mod describe;
 mod error;
+mod hurry;
 mod librdkafka;
 mod lookup;
 mod native;

@@ -15,6 +15,8 @@ pub struct Producer {
     client: Box<dyn Client>,
     events: mpsc::UnboundedReceiver<Event>,
     unreported: usize,
+    /// Something was sent since [`Producer::hurry`].
+    lingers: bool,
     /// `message.max.bytes`.
     largest: String,
 }
@@ -27,6 +29,9 @@ pub trait Client: Send + Sync {
     /// # Errors
     /// If it does not take it.
     fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode>;
+
+    /// See [`Producer::hurry`].
+    fn hurry(&self) {}
 
     /// See [`Producer::give_up`].
     fn give_up(&self);
@@ -106,7 +111,7 @@ impl Producer {
         let (sender, events) = mpsc::unbounded_channel();
         let largest = properties.iter().rfind(|(name, _)| *name == "message.max.bytes");
         let largest = largest.map_or(LARGEST, |(_, bytes)| bytes).to_owned();
-        Ok(Self { client: client(sender)?, events, unreported: 0, largest })
+        Ok(Self { client: client(sender)?, events, unreported: 0, lingers: false, largest })
     }
 
     /// Hands `record` to librdkafka, which takes the one copy of its bytes.
@@ -116,6 +121,7 @@ impl Producer {
     pub fn send(&mut self, record: &Record) -> Result<(), SendError> {
         self.client.send(record).map_err(|code| refusal(record, code, &self.largest))?;
         self.unreported = self.unreported.saturating_add(1);
+        self.lingers = true;
         Ok(())
     }
 
@@ -129,6 +135,14 @@ impl Producer {
         self.events.recv_many(events, EVENTS_AT_ONCE).await;
         let reports = events.iter().skip(before).filter(|event| event.is_report()).count();
         self.unreported = self.unreported.saturating_sub(reports);
+    }
+
+    /// The records that were sent so far do not wait for company any more: there is none to come. For a producer whose
+    /// `linger.ms` is set this does nothing.
+    pub fn hurry(&mut self) {
+        if std::mem::take(&mut self.lingers) {
+            self.client.hurry();
+        }
     }
 
     /// Records that librdkafka has taken and not reported on.

@@ -230,6 +230,11 @@ impl Outlet {
         }
     }
 
+    /// Nothing more is to be expected soon: what was produced goes out now.
+    pub(super) fn hurry(&mut self) {
+        self.producer.hurry();
+    }
+
     /// Waits until something happens: events from librdkafka (appended to `events`), or a step of a held record.
     ///
     /// # Cancel safety
