@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::create::{self, NewTopic, NotCreated};
 use super::librdkafka::{Context, configured, connect};
-use super::{describe, survey};
+use super::{describe, native, survey};
 
 /// A question to the cluster, under way. Awaiting it gives the answer.
 ///
@@ -29,8 +29,9 @@ pub struct Ask {
     pub create: Option<Arc<NewTopic>>,
     /// Also whether the relay may write to it, which metadata does not tell.
     pub may_write: bool,
-    /// A late answer is as good as none.
-    pub brief: bool,
+    /// The configured servers, if the client may have forgotten them: it is told of them first. As others are known to get
+    /// an answer, a late one is as good as none.
+    pub remind: Option<String>,
 }
 
 /// What the cluster answered.
@@ -57,7 +58,8 @@ const KNOWN: Duration = Duration::from_millis(20);
 /// librdkafka answers from a broker's reply; without one it gives up after this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for a question that asks only whether Kafka is there, while it is taken to be away.
+/// The same for a client that is reminded of its servers: longer than its pause between two tries to connect
+/// (`reconnect.backoff.max.ms` and half of that, by default 1.5 s).
 const BRIEF: Duration = Duration::from_secs(2);
 
 impl Lookup {
@@ -133,7 +135,14 @@ impl Future for Lookup {
 }
 
 fn answer(client: &BaseProducer<Context>, topic: &str, ask: &Ask) -> TopicState {
-    let mut state = topic_state(client, topic, if ask.brief { BRIEF } else { PATIENCE });
+    let mut state = match &ask.remind {
+        Some(servers) => {
+            tracing::debug!(servers, "Kafka answers a new client: the producer is told of its servers again");
+            native::add_brokers(client.client(), servers);
+            topic_state(client, topic, BRIEF)
+        }
+        None => topic_state(client, topic, PATIENCE),
+    };
     if let (TopicState::Missing, Some(new)) = (&state, &ask.create) {
         state = create(client, topic, new);
     }

@@ -1,15 +1,17 @@
-//! librdkafka's C interface, as far as the `rdkafka` crate does not offer it: pointers that give themselves back, and what
-//! an admin request needs.
+//! librdkafka's C interface, as far as the `rdkafka` crate does not offer it: pointers that give themselves back, what an
+//! admin request needs, and a client's list of brokers.
 //!
 //! Every pointer that has to be given back is owned by a value that does so when it is dropped; values are dropped in
 //! reverse order, which is the order that librdkafka asks for.
 
 #![expect(unsafe_code, reason = "the only way to calls that the rdkafka crate does not offer")]
 
+use std::ffi::CString;
 use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::bindings as c;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 /// Options of the admin request `operation`, which gives up after `patience`.
@@ -56,6 +58,16 @@ pub(super) unsafe fn answer(
             RDKafkaErrorCode::NoError => Ok(event),
             error => Err(error),
         }
+    }
+}
+
+/// Tells a client of further `servers`, as `bootstrap.servers` has them. It remembers each call for good.
+pub(super) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) {
+    // A property that librdkafka has taken has no NUL.
+    let Ok(servers) = CString::new(servers) else { return };
+    // SAFETY: `client` is borrowed, so its handle lives; the text is copied.
+    unsafe {
+        c::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr());
     }
 }
 

@@ -164,10 +164,16 @@ impl Producer {
     }
 
     /// Asks the cluster for a topic that nearly every cluster has; any answer tells that it is there. Asking for no topic
-    /// in particular would list them all. `brief`: a late answer is as good as none.
+    /// in particular would list them all.
     #[must_use]
-    pub fn probe(&self, brief: bool) -> Lookup {
-        self.client.look_up(PROBED, Ask { brief, ..Ask::default() })
+    pub fn probe(&self) -> Lookup {
+        self.client.look_up(PROBED, Ask::default())
+    }
+
+    /// The same, by a client that may have forgotten its `servers`, and is told of them again.
+    #[must_use]
+    pub fn remind(&self, servers: &str) -> Lookup {
+        self.client.look_up(PROBED, Ask { remind: Some(servers.to_owned()), ..Ask::default() })
     }
 
     /// The same with a client of its own, made of `properties`, which knows no brokers but those.

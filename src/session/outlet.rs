@@ -92,7 +92,7 @@ impl Outlet {
     /// The same over a `producer` that was just started with `properties`.
     #[must_use]
     pub fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
-        let probe = Wait::Answer(producer.probe(false));
+        let probe = Wait::Answer(producer.probe());
         Self {
             properties,
             new_topic: new_topic.map(Arc::new),
@@ -140,7 +140,7 @@ impl Outlet {
         let at_once = self.careful.then_some(("linger.ms", "0"));
         let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
         self.producer = self.producer.another(&properties)?;
-        self.probe = Wait::Answer(self.producer.probe(false));
+        self.probe = Wait::Answer(self.producer.probe());
         self.reach.starts_over(clock::now());
         self.topics.clear();
         self.held = None;
@@ -214,7 +214,7 @@ impl Outlet {
 
     fn look_up(&self, topic: &Topic) -> Lookup {
         let may_write = self.denied.contains(topic.as_str());
-        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write, brief: false })
+        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write, remind: None })
     }
 
     fn produce(&mut self, record: Record) -> Result<(), Refused> {
@@ -318,9 +318,10 @@ impl Outlet {
         }
     }
 
+    /// While another client asks, it is the one that hears first.
     fn probe_now(&mut self) {
-        if !matches!(self.probe, Wait::Answer(_)) {
-            self.probe = Wait::Answer(self.producer.probe(false));
+        if !matches!(self.probe, Wait::Answer(_)) && self.reach.asks_producer() {
+            self.probe = Wait::Answer(self.producer.probe());
         }
     }
 
@@ -386,14 +387,18 @@ impl Outlet {
             Some(answer) => self.reach.answered(answer, now),
             None => {
                 let next = self.reach.pause_is_over(now);
-                if !matches!(next, Next::Pause(_)) {
+                if next == Next::AskProducer {
                     self.ask_for_an_id();
                 }
                 next
             }
         };
         self.probe = match next {
-            Next::AskProducer { brief } => Wait::Answer(self.producer.probe(brief)),
+            Next::AskProducer => Wait::Answer(self.producer.probe()),
+            Next::Remind => {
+                let servers = self.properties.get("bootstrap.servers").unwrap_or_default();
+                Wait::Answer(self.producer.remind(servers))
+            }
             Next::AskAnother => {
                 let properties: Vec<_> = self.properties.iter().collect();
                 Wait::Answer(self.producer.probe_anew(&properties))

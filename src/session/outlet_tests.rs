@@ -1,7 +1,7 @@
 //! What is done about a producer that has lost its cluster.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
@@ -15,6 +15,10 @@ struct Forgetful {
     _events: Option<mpsc::UnboundedSender<Event>>,
     reachable: Arc<AtomicBool>,
     remembers: Arc<AtomicBool>,
+    /// What it was told of its servers again.
+    reminded: Arc<Mutex<Vec<String>>>,
+    /// It finds its cluster then.
+    listens: bool,
 }
 
 fn answer(there: bool) -> Lookup {
@@ -32,7 +36,11 @@ impl Client for Forgetful {
 
     fn give_up(&self) {}
 
-    fn look_up(&self, _: &str, _: Ask) -> Lookup {
+    fn look_up(&self, _: &str, ask: Ask) -> Lookup {
+        if let Some(servers) = ask.remind {
+            self.reminded.lock().unwrap().push(servers);
+            self.remembers.fetch_or(self.listens, Ordering::Relaxed);
+        }
         answer(self.remembers.load(Ordering::Relaxed))
     }
 
@@ -85,6 +93,19 @@ async fn a_producer_that_finds_nobody_is_kept_while_nobody_else_finds_a_broker_e
     client.remembers.store(true, Ordering::Relaxed);
     assert!(says(&mut outlet).await.is_none());
     assert!(!outlet.is_blocked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_has_forgotten_its_servers_is_told_of_them_once_somebody_answers() {
+    let client = Forgetful { listens: true, ..Forgetful::default() };
+    let mut outlet = outlet(&client);
+    assert!(says(&mut outlet).await.is_none());
+    assert!(client.reminded.lock().unwrap().is_empty());
+    client.reachable.store(true, Ordering::Relaxed);
+    assert!(says(&mut outlet).await.is_none());
+    assert!(!outlet.is_blocked());
+    // librdkafka keeps each reminder for good, so it gets no more than it needs.
+    assert_eq!(*client.reminded.lock().unwrap(), ["kafka:9092"]);
 }
 
 #[tokio::test(start_paused = true)]

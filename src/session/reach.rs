@@ -2,8 +2,8 @@
 //!
 //! A producer can forget its brokers for good: it removes those that an answer does not list, and a broker that comes back
 //! from a long freeze lists none until its cluster has taken it in again (confluentinc/librdkafka#5301). So when it gets
-//! no answer, a client that knows only the configured servers asks; and if that one gets an answer, and the producer still
-//! gets none, the producer is of no use any more.
+//! no answer, new clients ask, one after the other, which know only the configured servers. As soon as one of them gets
+//! an answer, the producer is told of these servers again; and if it still gets none, it is of no use any more.
 
 use std::time::{Duration, Instant};
 
@@ -27,19 +27,21 @@ enum Asks {
     Producer,
     Another,
     /// The producer, after another client had an answer.
-    ProducerAgain,
+    Reminded,
 }
 
 /// What to do to know more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The producer asks. `brief`: a late answer is as good as none.
-    AskProducer { brief: bool },
+    /// The producer asks.
+    AskProducer,
     /// A new client asks.
     AskAnother,
+    /// The producer is told of its servers again, and asks.
+    Remind,
     /// Nobody asks before that time.
     Pause(Instant),
-    /// The producer has forgotten its brokers: another one is needed.
+    /// The producer does not find its brokers: another one is needed.
     Replace,
 }
 
@@ -98,13 +100,21 @@ impl Reach {
         self.trouble.as_ref().or(self.away.as_ref())
     }
 
+    /// The next to ask is the producer.
+    pub(super) fn asks_producer(&self) -> bool {
+        self.asks == Asks::Producer
+    }
+
     /// A pause is over.
-    pub(super) fn pause_is_over(&self, now: Instant) -> Next {
-        let brief = self.is_away();
-        if !brief && now.saturating_duration_since(self.heard) < PROBE {
+    pub(super) fn pause_is_over(&mut self, now: Instant) -> Next {
+        if self.is_away() {
+            return if self.asks_producer() { Next::AskProducer } else { Next::AskAnother };
+        }
+        self.asks = Asks::Producer;
+        if now.saturating_duration_since(self.heard) < PROBE {
             return Next::Pause(after(self.heard, PROBE));
         }
-        Next::AskProducer { brief }
+        Next::AskProducer
     }
 
     /// Whoever asked has this `answer`.
@@ -118,10 +128,12 @@ impl Reach {
                 self.away.get_or_insert(reason);
                 (Asks::Another, Next::AskAnother)
             }
-            (Asks::Another, Some(_)) => (Asks::Producer, Next::Pause(after(now, ASK_AGAIN))),
-            (Asks::Another, None) => (Asks::ProducerAgain, Next::AskProducer { brief: true }),
-            (Asks::ProducerAgain, Some(_)) => (Asks::Producer, Next::Replace),
-            (Asks::Producer | Asks::ProducerAgain, None) => {
+            // The producer has had an answer meanwhile.
+            (Asks::Another, _) if !self.is_away() => (Asks::Producer, Next::Pause(after(self.heard, PROBE))),
+            (Asks::Another, Some(_)) => (Asks::Another, Next::Pause(after(now, ASK_AGAIN))),
+            (Asks::Another, None) => (Asks::Reminded, Next::Remind),
+            (Asks::Reminded, Some(_)) => (Asks::Producer, Next::Replace),
+            (Asks::Producer | Asks::Reminded, None) => {
                 self.answers(now);
                 (Asks::Producer, Next::Pause(after(now, PROBE)))
             }
@@ -138,8 +150,6 @@ fn after(time: Instant, pause: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BRIEFLY: Next = Next::AskProducer { brief: true };
 
     fn no_broker() -> TopicState {
         TopicState::Unreachable("no broker answers".to_owned())
@@ -168,27 +178,45 @@ mod tests {
         let heard = start + PROBE / 2;
         reach.answers(heard);
         assert_eq!(reach.pause_is_over(start + PROBE), Next::Pause(heard + PROBE));
-        assert_eq!(reach.pause_is_over(heard + PROBE), Next::AskProducer { brief: false });
+        assert_eq!(reach.pause_is_over(heard + PROBE), Next::AskProducer);
     }
 
     #[test]
     fn a_producer_without_an_answer_is_kept_while_nobody_else_has_one() {
         let (mut reach, now) = reached();
+        assert!(reach.asks_producer());
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
         for _ in 0..3 {
-            assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+            assert!(!reach.asks_producer());
             assert_eq!(reach.answered(no_broker(), now), Next::Pause(now + ASK_AGAIN));
-            assert_eq!(reach.pause_is_over(now + ASK_AGAIN), BRIEFLY);
+            assert_eq!(reach.pause_is_over(now + ASK_AGAIN), Next::AskAnother);
         }
         assert_eq!(reach.reason().unwrap(), "no broker answers");
-        assert_eq!(reach.answered(TopicState::Denied, now), Next::Pause(now + PROBE));
-        assert!(!reach.is_away());
     }
 
     #[test]
-    fn a_producer_that_finds_its_cluster_the_second_time_is_kept() {
+    fn a_producer_that_has_an_answer_while_another_client_asks_is_well() {
+        let (mut reach, now) = reached();
+        for other in [no_broker(), TopicState::Missing] {
+            assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+            // A delivery.
+            reach.answers(now);
+            assert_eq!(reach.answered(other, now), Next::Pause(now + PROBE));
+            assert!(reach.asks_producer());
+        }
+        // The same in the pause after the question.
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+        assert_eq!(reach.answered(no_broker(), now), Next::Pause(now + ASK_AGAIN));
+        reach.answers(now);
+        assert_eq!(reach.pause_is_over(now + ASK_AGAIN), Next::Pause(now + PROBE));
+        assert_eq!(reach.pause_is_over(now + PROBE), Next::AskProducer);
+    }
+
+    #[test]
+    fn a_producer_that_finds_its_cluster_when_it_is_reminded_is_kept() {
         let (mut reach, now) = reached();
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
-        assert_eq!(reach.answered(TopicState::Missing, now), BRIEFLY);
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
         // That another client has an answer does not help the producer.
         assert!(reach.is_away());
         assert_eq!(reach.answered(TopicState::Missing, now), Next::Pause(now + PROBE));
@@ -199,7 +227,7 @@ mod tests {
     fn a_producer_that_finds_nobody_where_another_client_does_is_replaced() {
         let (mut reach, now) = reached();
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
-        assert_eq!(reach.answered(TopicState::Missing, now), BRIEFLY);
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
         assert_eq!(reach.answered(no_broker(), now), Next::Replace);
         // The new one is given the same chances.
         reach.starts_over(now);
