@@ -330,6 +330,7 @@ impl<'a> Session<'a> {
         if self.tick <= now || news {
             self.tick = now.checked_add(TICK).unwrap_or(now);
             self.control.look_if_due(now, &self.config.postgres, self.silence.unanswered(now).is_some());
+            self.outlet.tick();
             self.show(now, State::Streaming);
         }
         Ok(())

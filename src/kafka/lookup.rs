@@ -29,8 +29,9 @@ pub struct Ask {
     pub create: Option<Arc<NewTopic>>,
     /// Also whether the relay may write to it, which metadata does not tell.
     pub may_write: bool,
-    /// The configured servers, if the client may have forgotten them: it is told of them first. As others are known to get
-    /// an answer, a late one is as good as none.
+    /// An answer that takes long is as good as none.
+    pub brief: bool,
+    /// The configured servers, if the client may have forgotten them: it is told of them first.
     pub remind: Option<String>,
 }
 
@@ -58,9 +59,12 @@ const KNOWN: Duration = Duration::from_millis(20);
 /// librdkafka answers from a broker's reply; without one it gives up after this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for a client that is reminded of its servers: longer than its pause between two tries to connect
-/// (`reconnect.backoff.max.ms` and half of that, by default 1.5 s).
-const BRIEF: Duration = Duration::from_secs(2);
+/// The same for a question that others ask after it.
+const BRIEF: Duration = Duration::from_secs(1);
+
+/// The same for a client that was told of its servers again, while others have an answer. Longer than its pause between two
+/// tries to connect, which is `reconnect.backoff.max.ms` and half of that at most, by default 1.5 s.
+const REMINDED: Duration = Duration::from_secs(2);
 
 impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
@@ -136,12 +140,12 @@ impl Future for Lookup {
 
 fn answer(client: &BaseProducer<Context>, topic: &str, ask: &Ask) -> TopicState {
     let mut state = match &ask.remind {
+        None => topic_state(client, topic, if ask.brief { BRIEF } else { PATIENCE }),
         Some(servers) => {
             tracing::debug!(servers, "Kafka answers a new client: the producer is told of its servers again");
             native::add_brokers(client.client(), servers);
-            topic_state(client, topic, BRIEF)
+            topic_state(client, topic, REMINDED)
         }
-        None => topic_state(client, topic, PATIENCE),
     };
     if let (TopicState::Missing, Some(new)) = (&state, &ask.create) {
         state = create(client, topic, new);

@@ -164,10 +164,10 @@ impl Producer {
     }
 
     /// Asks the cluster for a topic that nearly every cluster has; any answer tells that it is there. Asking for no topic
-    /// in particular would list them all.
+    /// in particular would list them all. `brief`: without an answer in a second, others are asked.
     #[must_use]
-    pub fn probe(&self) -> Lookup {
-        self.client.look_up(PROBED, Ask::default())
+    pub fn probe(&self, brief: bool) -> Lookup {
+        self.client.look_up(PROBED, Ask { brief, ..Ask::default() })
     }
 
     /// The same, by a client that may have forgotten its `servers`, and is told of them again.

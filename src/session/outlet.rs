@@ -31,6 +31,8 @@ pub struct Outlet {
     reach: Reach,
     /// The question whether Kafka is there, or the pause before it.
     probe: Wait,
+    /// A record was reported since the last tick.
+    moved: bool,
     /// Who may be the one that Kafka refuses.
     pub(super) suspects: Suspects,
     /// The producer waits for no batch to fill, because there are suspects.
@@ -92,7 +94,7 @@ impl Outlet {
     /// The same over a `producer` that was just started with `properties`.
     #[must_use]
     pub fn over(producer: Producer, properties: Properties, new_topic: Option<NewTopic>) -> Self {
-        let probe = Wait::Answer(producer.probe());
+        let probe = Wait::Answer(producer.probe(false));
         Self {
             properties,
             new_topic: new_topic.map(Arc::new),
@@ -101,6 +103,7 @@ impl Outlet {
             held: None,
             reach: Reach::new(clock::now()),
             probe,
+            moved: false,
             suspects: Suspects::default(),
             careful: false,
             batch_size: None,
@@ -140,7 +143,7 @@ impl Outlet {
         let at_once = self.careful.then_some(("linger.ms", "0"));
         let properties: Vec<_> = self.properties.iter().chain(size).chain(at_once).collect();
         self.producer = self.producer.another(&properties)?;
-        self.probe = Wait::Answer(self.producer.probe());
+        self.probe = Wait::Answer(self.producer.probe(false));
         self.reach.starts_over(clock::now());
         self.topics.clear();
         self.held = None;
@@ -214,7 +217,7 @@ impl Outlet {
 
     fn look_up(&self, topic: &Topic) -> Lookup {
         let may_write = self.denied.contains(topic.as_str());
-        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write, remind: None })
+        self.producer.look_up(topic, Ask { create: self.new_topic.clone(), may_write, ..Ask::default() })
     }
 
     fn produce(&mut self, record: Record) -> Result<(), Refused> {
@@ -299,6 +302,7 @@ impl Outlet {
                 Event::Delivered(_) => {
                     self.no_producer_id = None;
                     self.reach.answers(now);
+                    self.moved = true;
                 }
                 // The producer got no id, and will never send anything; librdkafka says so only here.
                 Event::Trouble(RDKafkaErrorCode::ClusterAuthorizationFailed, _) => {
@@ -306,22 +310,31 @@ impl Outlet {
                 }
                 Event::Trouble(RDKafkaErrorCode::AllBrokersDown, reason) => {
                     self.reach.has_lost_all(reason);
-                    self.probe_now();
+                    self.probe_now(false);
                 }
                 // With nothing to send, librdkafka does not look whether a broker that hung up comes back.
                 Event::Trouble(_, reason) => {
                     self.reach.has_trouble(reason);
-                    self.probe_now();
+                    self.probe_now(false);
                 }
                 Event::Undelivered(_) | Event::Fatal(..) => {}
             }
         }
     }
 
+    /// To be called once a second. Records that wait, while none moves, are the first to tell that the producer has forgotten
+    /// its brokers.
+    pub(super) fn tick(&mut self) {
+        if self.unreported() > 0 && !self.moved {
+            self.probe_now(true);
+        }
+        self.moved = false;
+    }
+
     /// While another client asks, it is the one that hears first.
-    fn probe_now(&mut self) {
+    fn probe_now(&mut self, brief: bool) {
         if !matches!(self.probe, Wait::Answer(_)) && self.reach.asks_producer() {
-            self.probe = Wait::Answer(self.producer.probe());
+            self.probe = Wait::Answer(self.producer.probe(brief));
         }
     }
 
@@ -394,7 +407,7 @@ impl Outlet {
             }
         };
         self.probe = match next {
-            Next::AskProducer => Wait::Answer(self.producer.probe()),
+            Next::AskProducer => Wait::Answer(self.producer.probe(false)),
             Next::Remind => {
                 let servers = self.properties.get("bootstrap.servers").unwrap_or_default();
                 Wait::Answer(self.producer.remind(servers))

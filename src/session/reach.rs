@@ -25,7 +25,8 @@ pub(super) struct Reach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Producer,
-    Another,
+    /// A new client, since then.
+    Another(Instant),
     /// The producer, after another client had an answer.
     Reminded,
 }
@@ -108,7 +109,11 @@ impl Reach {
     /// A pause is over.
     pub(super) fn pause_is_over(&mut self, now: Instant) -> Next {
         if self.is_away() {
-            return if self.asks_producer() { Next::AskProducer } else { Next::AskAnother };
+            if self.asks_producer() {
+                return Next::AskProducer;
+            }
+            self.asks = Asks::Another(now);
+            return Next::AskAnother;
         }
         self.asks = Asks::Producer;
         if now.saturating_duration_since(self.heard) < PROBE {
@@ -124,14 +129,17 @@ impl Reach {
             _ => None,
         };
         let (asks, next) = match (self.asks, unreachable) {
-            (Asks::Producer, Some(reason)) => {
-                self.away.get_or_insert(reason);
-                (Asks::Another, Next::AskAnother)
+            // It may be the producer alone that gets no answer.
+            (Asks::Producer, Some(_)) => (Asks::Another(now), Next::AskAnother),
+            // The producer has had one meanwhile.
+            (Asks::Another(since), _) if self.heard > since => {
+                (Asks::Producer, Next::Pause(after(self.heard, PROBE)))
             }
-            // The producer has had an answer meanwhile.
-            (Asks::Another, _) if !self.is_away() => (Asks::Producer, Next::Pause(after(self.heard, PROBE))),
-            (Asks::Another, Some(_)) => (Asks::Another, Next::Pause(after(now, ASK_AGAIN))),
-            (Asks::Another, None) => (Asks::Reminded, Next::Remind),
+            (Asks::Another(_), Some(reason)) => {
+                self.away.get_or_insert(reason);
+                (self.asks, Next::Pause(after(now, ASK_AGAIN)))
+            }
+            (Asks::Another(_), None) => (Asks::Reminded, Next::Remind),
             (Asks::Reminded, Some(_)) => (Asks::Producer, Next::Replace),
             (Asks::Producer | Asks::Reminded, None) => {
                 self.answers(now);
@@ -182,9 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_without_an_answer_is_kept_while_nobody_else_has_one() {
+    fn kafka_is_away_when_neither_the_producer_nor_a_new_client_has_an_answer() {
         let (mut reach, now) = reached();
-        assert!(reach.asks_producer());
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
         for _ in 0..3 {
             assert!(!reach.asks_producer());
@@ -196,20 +203,21 @@ mod tests {
 
     #[test]
     fn a_producer_that_has_an_answer_while_another_client_asks_is_well() {
-        let (mut reach, now) = reached();
+        let (mut reach, start) = reached();
+        let later = start + ASK_AGAIN;
         for other in [no_broker(), TopicState::Missing] {
-            assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+            assert_eq!(reach.answered(no_broker(), start), Next::AskAnother);
             // A delivery.
-            reach.answers(now);
-            assert_eq!(reach.answered(other, now), Next::Pause(now + PROBE));
+            reach.answers(later);
+            assert_eq!(reach.answered(other, later), Next::Pause(later + PROBE));
             assert!(reach.asks_producer());
         }
         // The same in the pause after the question.
-        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
-        assert_eq!(reach.answered(no_broker(), now), Next::Pause(now + ASK_AGAIN));
-        reach.answers(now);
-        assert_eq!(reach.pause_is_over(now + ASK_AGAIN), Next::Pause(now + PROBE));
-        assert_eq!(reach.pause_is_over(now + PROBE), Next::AskProducer);
+        assert_eq!(reach.answered(no_broker(), later), Next::AskAnother);
+        assert_eq!(reach.answered(no_broker(), later), Next::Pause(later + ASK_AGAIN));
+        reach.answers(later);
+        assert_eq!(reach.pause_is_over(later + ASK_AGAIN), Next::Pause(later + PROBE));
+        assert_eq!(reach.pause_is_over(later + PROBE), Next::AskProducer);
     }
 
     #[test]
@@ -217,9 +225,18 @@ mod tests {
         let (mut reach, now) = reached();
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
         assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
-        // That another client has an answer does not help the producer.
-        assert!(reach.is_away());
         assert_eq!(reach.answered(TopicState::Missing, now), Next::Pause(now + PROBE));
+        assert!(!reach.is_away() && reach.asks_producer());
+    }
+
+    #[test]
+    fn that_another_client_has_an_answer_does_not_end_an_outage() {
+        let (mut reach, now) = reached();
+        reach.has_lost_all("1/1 brokers are down");
+        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
+        assert!(reach.is_away());
+        assert_eq!(reach.answered(TopicState::Denied, now), Next::Pause(now + PROBE));
         assert!(!reach.is_away());
     }
 
@@ -231,7 +248,6 @@ mod tests {
         assert_eq!(reach.answered(no_broker(), now), Next::Replace);
         // The new one is given the same chances.
         reach.starts_over(now);
-        assert!(reach.is_away());
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
     }
 
