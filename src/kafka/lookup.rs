@@ -62,10 +62,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The same for a question that others ask after it.
 const BRIEF: Duration = Duration::from_secs(1);
 
-/// The same for a client that was told of its servers again, while others have an answer. Longer than its pause between two
-/// tries to connect, which is `reconnect.backoff.max.ms` and half of that at most, by default 1.5 s.
-const REMINDED: Duration = Duration::from_secs(2);
-
 impl Lookup {
     /// librdkafka's metadata call blocks, so it runs on the runtime's threads for blocking calls.
     pub(super) fn start(client: Arc<BaseProducer<Context>>, topic: String, ask: Ask) -> Self {
@@ -139,14 +135,11 @@ impl Future for Lookup {
 }
 
 fn answer(client: &BaseProducer<Context>, topic: &str, ask: &Ask) -> TopicState {
-    let mut state = match &ask.remind {
-        None => topic_state(client, topic, if ask.brief { BRIEF } else { PATIENCE }),
-        Some(servers) => {
-            tracing::debug!(servers, "Kafka answers a new client: the producer is told of its servers again");
-            native::add_brokers(client.client(), servers);
-            topic_state(client, topic, REMINDED)
-        }
-    };
+    if let Some(servers) = &ask.remind {
+        tracing::debug!(servers, "Kafka answers a new client: the producer is told of its servers again");
+        native::add_brokers(client.client(), servers);
+    }
+    let mut state = topic_state(client, topic, if ask.brief { BRIEF } else { PATIENCE });
     if let (TopicState::Missing, Some(new)) = (&state, &ask.create) {
         state = create(client, topic, new);
     }

@@ -70,7 +70,7 @@ fn outlet(client: &Forgetful) -> Outlet {
     Outlet::over(producer, config.kafka, None)
 }
 
-/// What the outlet says within a minute.
+/// What the outlet says within two minutes.
 async fn says(outlet: &mut Outlet) -> Option<Refused> {
     let says = async {
         loop {
@@ -79,7 +79,7 @@ async fn says(outlet: &mut Outlet) -> Option<Refused> {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), says).await.ok()
+    tokio::time::timeout(Duration::from_secs(120), says).await.ok()
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,8 @@
 //! A producer can forget its brokers for good: it removes those that an answer does not list, and a broker that comes back
 //! from a long freeze lists none until its cluster has taken it in again (confluentinc/librdkafka#5301). So when it gets
 //! no answer, new clients ask, one after the other, which know only the configured servers. As soon as one of them gets
-//! an answer, the producer is told of these servers again; and if it still gets none, it is of no use any more.
+//! an answer, the producer is told of these servers again, which does no harm if it had not forgotten them: an answer may
+//! also wait behind records that the broker has not replicated yet. Only if that lasts is the producer of no use any more.
 
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,17 @@ pub(super) struct Reach {
     heard: Instant,
     /// Who asks, or will be the next to ask.
     asks: Asks,
+    /// When the producer was told of its servers again.
+    reminded: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Producer,
-    /// A new client, since then.
+    /// A new client, because the producer has had no answer; since when others may have had one.
     Another(Instant),
-    /// The producer, after another client had an answer.
-    Reminded,
+    /// The producer, after a new client had an answer; since when.
+    ProducerAgain(Instant),
 }
 
 /// What to do to know more.
@@ -51,6 +54,11 @@ const NO_ANSWER_YET: &str = "no broker has answered yet";
 /// Pause between two questions to a cluster that is away, or for a topic that is missing.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A producer that has no answer for so long, while others do, is of no use. librdkafka itself gives up a request that is not
+/// answered after `socket.timeout.ms`, by default as long. It is also the least time between two reminders: librdkafka keeps
+/// each of them for good.
+const LOST: Duration = Duration::from_secs(60);
+
 /// With nothing to send, Kafka is asked so often whether it is there: librdkafka does not tell that an idle connection
 /// was closed, and `/ready` should not find out with the next event.
 pub(super) const PROBE: Duration = Duration::from_secs(10);
@@ -58,7 +66,8 @@ pub(super) const PROBE: Duration = Duration::from_secs(10);
 impl Reach {
     /// Kafka counts as away until it has answered once.
     pub(super) fn new(now: Instant) -> Self {
-        Self { away: Some(NO_ANSWER_YET.to_owned()), trouble: None, heard: now, asks: Asks::Producer }
+        let away = Some(NO_ANSWER_YET.to_owned());
+        Self { away, trouble: None, heard: now, asks: Asks::Producer, reminded: None }
     }
 
     /// There is a new producer. What is known to keep Kafka away holds until it has an answer.
@@ -66,6 +75,7 @@ impl Reach {
         self.trouble = None;
         self.heard = now;
         self.asks = Asks::Producer;
+        self.reminded = None;
     }
 
     /// Kafka counts as away until it has answered once more.
@@ -108,18 +118,17 @@ impl Reach {
 
     /// A pause is over.
     pub(super) fn pause_is_over(&mut self, now: Instant) -> Next {
-        if self.is_away() {
-            if self.asks_producer() {
-                return Next::AskProducer;
+        match self.asks {
+            Asks::Another(since) if self.heard <= since => Next::AskAnother,
+            _ => {
+                self.asks = Asks::Producer;
+                if self.is_away() || now.saturating_duration_since(self.heard) >= PROBE {
+                    Next::AskProducer
+                } else {
+                    Next::Pause(after(self.heard, PROBE))
+                }
             }
-            self.asks = Asks::Another(now);
-            return Next::AskAnother;
         }
-        self.asks = Asks::Producer;
-        if now.saturating_duration_since(self.heard) < PROBE {
-            return Next::Pause(after(self.heard, PROBE));
-        }
-        Next::AskProducer
     }
 
     /// Whoever asked has this `answer`.
@@ -129,25 +138,39 @@ impl Reach {
             _ => None,
         };
         let (asks, next) = match (self.asks, unreachable) {
-            // It may be the producer alone that gets no answer.
-            (Asks::Producer, Some(_)) => (Asks::Another(now), Next::AskAnother),
-            // The producer has had one meanwhile.
-            (Asks::Another(since), _) if self.heard > since => {
+            // The producer has had an answer meanwhile.
+            (Asks::Another(since) | Asks::ProducerAgain(since), _) if self.heard > since => {
                 (Asks::Producer, Next::Pause(after(self.heard, PROBE)))
             }
-            (Asks::Another(_), Some(reason)) => {
-                self.away.get_or_insert(reason);
-                (self.asks, Next::Pause(after(now, ASK_AGAIN)))
-            }
-            (Asks::Another(_), None) => (Asks::Reminded, Next::Remind),
-            (Asks::Reminded, Some(_)) => (Asks::Producer, Next::Replace),
-            (Asks::Producer | Asks::Reminded, None) => {
+            (Asks::Producer | Asks::ProducerAgain(_), None) => {
                 self.answers(now);
                 (Asks::Producer, Next::Pause(after(now, PROBE)))
             }
+            // It may be the producer alone that gets none.
+            (Asks::Producer, Some(_)) => (Asks::Another(now), Next::AskAnother),
+            (Asks::ProducerAgain(since), Some(_)) => {
+                (Asks::Another(since), Next::Pause(after(now, ASK_AGAIN)))
+            }
+            (Asks::Another(_), Some(reason)) => {
+                self.away.get_or_insert(reason);
+                (Asks::Another(now), Next::Pause(after(now, ASK_AGAIN)))
+            }
+            (Asks::Another(since), None) => self.another_has_an_answer(since, now),
         };
         self.asks = asks;
         next
+    }
+
+    fn another_has_an_answer(&mut self, since: Instant, now: Instant) -> (Asks, Next) {
+        if now.saturating_duration_since(since) >= LOST {
+            return (Asks::Producer, Next::Replace);
+        }
+        let lately = self.reminded.is_some_and(|at| now.saturating_duration_since(at) < LOST);
+        if lately {
+            return (Asks::ProducerAgain(since), Next::AskProducer);
+        }
+        self.reminded = Some(now);
+        (Asks::ProducerAgain(since), Next::Remind)
     }
 }
 
@@ -215,9 +238,10 @@ mod tests {
         // The same in the pause after the question.
         assert_eq!(reach.answered(no_broker(), later), Next::AskAnother);
         assert_eq!(reach.answered(no_broker(), later), Next::Pause(later + ASK_AGAIN));
-        reach.answers(later);
-        assert_eq!(reach.pause_is_over(later + ASK_AGAIN), Next::Pause(later + PROBE));
-        assert_eq!(reach.pause_is_over(later + PROBE), Next::AskProducer);
+        let latest = later + ASK_AGAIN;
+        reach.answers(latest);
+        assert_eq!(reach.pause_is_over(latest), Next::Pause(latest + PROBE));
+        assert_eq!(reach.pause_is_over(latest + PROBE), Next::AskProducer);
     }
 
     #[test]
@@ -241,14 +265,44 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_finds_nobody_where_another_client_does_is_replaced() {
-        let (mut reach, now) = reached();
-        assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
-        assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
-        assert_eq!(reach.answered(no_broker(), now), Next::Replace);
+    fn a_producer_that_finds_nobody_where_others_do_is_replaced_after_a_while() {
+        let (mut reach, start) = reached();
+        assert_eq!(reach.answered(no_broker(), start), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, start), Next::Remind);
+        let mut now = start;
+        while now < start + LOST {
+            assert_eq!(reach.answered(no_broker(), now), Next::Pause(now + ASK_AGAIN));
+            now += ASK_AGAIN;
+            assert_eq!(reach.pause_is_over(now), Next::AskAnother);
+            let next = reach.answered(TopicState::Missing, now);
+            // It is told of its servers no more.
+            assert_eq!(next, if now < start + LOST { Next::AskProducer } else { Next::Replace });
+        }
         // The new one is given the same chances.
         reach.starts_over(now);
         assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, now), Next::Remind);
+    }
+
+    #[test]
+    fn a_producer_is_not_replaced_for_an_outage_of_all() {
+        let (mut reach, start) = reached();
+        assert_eq!(reach.answered(no_broker(), start), Next::AskAnother);
+        let end = start + 2 * LOST;
+        assert_eq!(reach.answered(no_broker(), end), Next::Pause(end + ASK_AGAIN));
+        assert_eq!(reach.pause_is_over(end + ASK_AGAIN), Next::AskAnother);
+        assert_eq!(reach.answered(TopicState::Missing, end + ASK_AGAIN), Next::Remind);
+    }
+
+    #[test]
+    fn a_producer_that_forgets_again_is_told_again_but_not_all_the_time() {
+        let (mut reach, start) = reached();
+        for (seconds, next) in [(0, Next::Remind), (59, Next::AskProducer), (60, Next::Remind)] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(reach.answered(no_broker(), now), Next::AskAnother);
+            assert_eq!(reach.answered(TopicState::Missing, now), next);
+            assert_eq!(reach.answered(TopicState::Missing, now), Next::Pause(now + PROBE));
+        }
     }
 
     #[test]
