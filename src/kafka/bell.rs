@@ -55,10 +55,11 @@ impl Bell {
     /// # Cancel safety
     /// Safe, if [`Bell::is_wanted`] is asked afterwards.
     pub(super) async fn rings(&mut self) {
-        // What does not work with a pipe of our own works again the next time, or never: then there is nothing to wait for.
-        if self.pipe.readable().await.is_ok() {
-            while matches!(self.pipe.try_read(&mut [0; 64]), Ok(read) if read > 0) {}
+        if self.pipe.readable().await.is_err() {
+            // The runtime is shutting down: nobody is there to be told, and asking again would not wait.
+            return std::future::pending().await;
         }
+        while matches!(self.pipe.try_read(&mut [0; 64]), Ok(read) if read > 0) {}
     }
 
     /// Whether there is something in the queue.
