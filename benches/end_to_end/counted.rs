@@ -79,6 +79,10 @@ impl Client for Counting {
         Ok(())
     }
 
+    fn hurry(&self) -> bool {
+        false
+    }
+
     fn give_up(&self) {}
 
     fn look_up(&self, _: &str, _: Ask) -> Lookup {

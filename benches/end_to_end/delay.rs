@@ -59,6 +59,8 @@ pub(crate) struct Relayed {
 #[derive(Debug, Serialize)]
 struct Sample {
     producer: Delays,
+    /// The producer beside the same commits, which nobody relays.
+    loaded: Delays,
     relay: Relayed,
 }
 
@@ -83,18 +85,22 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let length = Length::of(bench);
     let mut outcome = Outcome::new(&bench.options);
     let mut found = Vec::new();
-    for rate in RATES {
+    let rates = if bench.options.rates.is_empty() { &RATES[..] } else { &bench.options.rates };
+    for &rate in rates {
         let mut samples = Vec::new();
         for round in 0..bench.options.runs {
-            let producer = bare(bench, rate, &length).await.context("bare producer")?;
+            let producer = bare(bench, rate, &length, false).await.context("bare producer")?;
+            let loaded =
+                bare(bench, rate, &length, true).await.context("bare producer beside the commits")?;
             let relay = relayed(bench, rate, &length, Program::Relay, Over::Unix).await.context("relay")?;
             progress(&format!(
-                "delay at {rate}/s ({}): p50 {:.2} ms, bare producer {:.2}",
+                "delay at {rate}/s ({}): p50 {:.2} ms, bare producer {:.2}, beside the commits {:.2}",
                 round + 1,
                 relay.from_answer.p50,
-                producer.p50
+                producer.p50,
+                loaded.p50
             ));
-            samples.push(Sample { producer, relay });
+            samples.push(Sample { producer, loaded, relay });
         }
         let section = section(rate, &samples, &length, &mut outcome);
         outcome.sections.push(section);
@@ -104,12 +110,16 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     Ok(outcome)
 }
 
-async fn bare(bench: &Bench, rate: u64, length: &Length) -> Result<Delays> {
+/// One run of the bare producer; if `commits`, PostgreSQL has as many to do as with the relay.
+async fn bare(bench: &Bench, rate: u64, length: &Length, commits: bool) -> Result<Delays> {
     let topic = topic::make(&bench.world).await?;
     let listener = Listener::start(&bench.world.broker, &topic)?;
     let arguments = [&bench.world.broker, &topic, &rate.to_string(), &length.all().to_string()];
+    let rows = rate * length.all();
+    let mut writers = Writers::start(&bench.world, rate, if commits { rows } else { 0 }).await?;
     let producer = Subject::role("paced", &arguments.map(String::as_str))?;
-    let arrivals = arrivals(&listener, rate * length.all())?;
+    writers.end().await?;
+    let arrivals = tokio::task::block_in_place(|| arrivals(&listener, rows))?;
     producer.stop()?;
     topic::delete(&bench.world, &topic).await?;
     let counted = arrivals.iter().filter(|arrival| arrival.n >= rate * length.warm_up);
@@ -215,6 +225,7 @@ fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome
         head: vec!["", "p50", "p95", "p99", "max", "p50 least–most", "p99 least–most"],
         lines: vec![
             bare.line("bare producer, from send"),
+            of(|sample| sample.loaded).line("bare producer beside the same commits"),
             judged,
             of(|sample| sample.relay.from_insert).line("relay, from the begin of the INSERT"),
         ],

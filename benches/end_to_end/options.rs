@@ -13,6 +13,8 @@ pub(crate) struct Options {
     /// How often each figure is taken.
     pub(crate) runs: usize,
     only: Vec<String>,
+    /// Of delay; empty: all.
+    pub(crate) rates: Vec<u64>,
     pub(crate) json: PathBuf,
     peers: bool,
     /// The relay.
@@ -27,6 +29,7 @@ impl Options {
             quick: false,
             runs: 3,
             only: Vec::new(),
+            rates: Vec::new(),
             json: concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/end_to_end.json").into(),
             peers: false,
             program: env!("CARGO_BIN_EXE_outbox-relay").into(),
@@ -48,6 +51,13 @@ impl Options {
                         .with_context(|| format!("--runs {value}: expected a number, 1 or more"))?;
                 }
                 "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
+                "--rate" => {
+                    let value = value()?;
+                    let rate = value.parse().ok().filter(|rate| *rate > 0);
+                    options
+                        .rates
+                        .push(rate.with_context(|| format!("--rate {value}: expected a number, 1 or more"))?);
+                }
                 "--json" => options.json = value()?.into(),
                 "--program" => options.program = value()?.into(),
                 "--postgres" => options.postgres = value()?.clone(),
