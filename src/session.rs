@@ -184,8 +184,11 @@ impl<'a> Session<'a> {
     async fn stream(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let mut events = Vec::new();
         loop {
-            let read = self.may_read();
+            let busy = self.outlet.is_busy();
+            let collects = self.pace.collects(busy, clock::now());
+            let read = self.may_read() && collects.is_none();
             let due = self.feedback.due(self.relay.position()).min(self.tick);
+            let due = collects.map_or(due, |until| until.min(due));
             let due = self.judgement_due().map_or(due, |judgement| judgement.min(due));
             tokio::select! {
                 biased;
@@ -200,18 +203,19 @@ impl<'a> Session<'a> {
             self.judge(clock::now())?;
             self.read_on()?;
             self.keep_time()?;
-            self.keep_pace();
+            self.keep_pace(busy);
         }
     }
 
-    /// With a backlog, lets rows collect before the next read; without, has librdkafka send what was read.
-    fn keep_pace(&mut self) {
+    /// With a backlog, lets rows collect before the next read; without, has librdkafka send what was read, unless Kafka was
+    /// `busy`.
+    fn keep_pace(&mut self, busy: bool) {
         let now = clock::now();
         if !self.may_read() {
             return self.pace.held(now);
         }
         let pause = self.pace.after(self.connection.bytes_received(), now);
-        if !self.pace.is_catching_up() {
+        if !self.pace.is_catching_up() && !busy {
             self.outlet.hurry();
         }
         if let Some(pause) = pause {

@@ -54,6 +54,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "outbox-relay"),
     // librdkafka's 10 s would add that much to every outage; one relay that knocks once a second troubles no broker.
     ("reconnect.backoff.max.ms", "1000"),
+    // Nagle's algorithm would hold a batch back until the broker has answered the one before it.
+    ("socket.nagle.disable", "true"),
 ];
 
 /// A property that the relay's promises rest on.
@@ -227,6 +229,7 @@ mod tests {
             "message.timeout.ms": "0",
             "partitioner": "murmur2_random",
             "reconnect.backoff.max.ms": "1000",
+            "socket.nagle.disable": "true",
         }
         "#);
         assert_eq!(merged.get("queue.buffering.max.ms"), Some("1"));

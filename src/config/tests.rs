@@ -132,6 +132,7 @@ fn two_values_are_enough() {
             "message.timeout.ms": "0",
             "partitioner": "murmur2_random",
             "reconnect.backoff.max.ms": "1000",
+            "socket.nagle.disable": "true",
         },
         topics: None,
         delivery: Delivery {

@@ -29,6 +29,10 @@ pub(super) struct Librdkafka {
     reports: JoinHandle<()>,
 }
 
+/// `linger.ms` while there is a backlog. Longer than a batch is under way: a partition that has something to send, and may not,
+/// keeps librdkafka's thread spinning.
+const BACKLOG_LINGERS: &str = "20";
+
 /// Pause between two looks whether a client that is given up has no other users left.
 const STILL_USED: Duration = Duration::from_millis(10);
 
@@ -41,11 +45,14 @@ impl Librdkafka {
         properties: &[(&str, &str)],
         sender: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
-        let client = connect(configured(properties.iter().copied()), sender).map_err(Error::Create)?;
-        let client = Arc::new(client);
+        let mut config = configured(properties.iter().copied());
+        let lingers = config.get("linger.ms").is_some();
+        if !lingers {
+            config.set("linger.ms", BACKLOG_LINGERS);
+        }
+        let client = Arc::new(connect(config, sender).map_err(Error::Create)?);
         let bell = Bell::hang(client.client()).map_err(Error::Bell)?;
         let reports = tokio::spawn(report(bell, Arc::clone(&client)));
-        let lingers = properties.iter().any(|(name, _)| *name == "linger.ms");
         let hurry = if lingers { None } else { Some(Hurry::new(Arc::clone(&client)).map_err(Error::Hurry)?) };
         Ok(Self { topics: Topics::default(), hurry, client, reports })
     }
@@ -89,10 +96,8 @@ impl Client for Librdkafka {
         self.topics.produce(self.client.client(), record)
     }
 
-    fn hurry(&self) {
-        if let Some(hurry) = &self.hurry {
-            hurry.flush();
-        }
+    fn hurry(&self) -> bool {
+        self.hurry.as_ref().inspect(|hurry| hurry.flush()).is_some()
     }
 
     fn give_up(&self) {

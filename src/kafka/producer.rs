@@ -15,8 +15,8 @@ pub struct Producer {
     client: Box<dyn Client>,
     events: mpsc::UnboundedReceiver<Event>,
     unreported: usize,
-    /// Something was sent since [`Producer::hurry`].
-    lingers: bool,
+    /// So many of them do not wait for company: they were sent before the last [`Producer::hurry`].
+    hurried: usize,
     /// `message.max.bytes`.
     largest: String,
 }
@@ -30,8 +30,8 @@ pub trait Client: Send + Sync {
     /// If it does not take it.
     fn send(&mut self, record: &Record) -> Result<(), RDKafkaErrorCode>;
 
-    /// See [`Producer::hurry`].
-    fn hurry(&self) {}
+    /// See [`Producer::hurry`]. Whether it does.
+    fn hurry(&self) -> bool;
 
     /// See [`Producer::give_up`].
     fn give_up(&self);
@@ -111,7 +111,7 @@ impl Producer {
         let (sender, events) = mpsc::unbounded_channel();
         let largest = properties.iter().rfind(|(name, _)| *name == "message.max.bytes");
         let largest = largest.map_or(LARGEST, |(_, bytes)| bytes).to_owned();
-        Ok(Self { client: client(sender)?, events, unreported: 0, lingers: false, largest })
+        Ok(Self { client: client(sender)?, events, unreported: 0, hurried: 0, largest })
     }
 
     /// Hands `record` to librdkafka, which takes the one copy of its bytes.
@@ -121,7 +121,6 @@ impl Producer {
     pub fn send(&mut self, record: &Record) -> Result<(), SendError> {
         self.client.send(record).map_err(|code| refusal(record, code, &self.largest))?;
         self.unreported = self.unreported.saturating_add(1);
-        self.lingers = true;
         Ok(())
     }
 
@@ -135,14 +134,21 @@ impl Producer {
         self.events.recv_many(events, EVENTS_AT_ONCE).await;
         let reports = events.iter().skip(before).filter(|event| event.is_report()).count();
         self.unreported = self.unreported.saturating_sub(reports);
+        self.hurried = self.hurried.saturating_sub(reports);
     }
 
     /// The records that were sent so far do not wait for company any more: there is none to come. For a producer whose
     /// `linger.ms` is set this does nothing.
     pub fn hurry(&mut self) {
-        if std::mem::take(&mut self.lingers) {
-            self.client.hurry();
+        if self.hurried < self.unreported && self.client.hurry() {
+            self.hurried = self.unreported;
         }
+    }
+
+    /// Records on their way because of [`Producer::hurry`].
+    #[must_use]
+    pub fn hurried(&self) -> usize {
+        self.hurried
     }
 
     /// Records that librdkafka has taken and not reported on.

@@ -74,6 +74,10 @@ enum Wait {
 const NO_PRODUCER_ID: &str =
     "Kafka gives the relay no producer id: grant it Write on its topics, or IdempotentWrite on the cluster";
 
+/// librdkafka's `RD_KAFKA_IDEMP_MAX_INFLIGHT`: with so many records of one partition on the wire an idempotent producer sends no
+/// further batch of it. If it holds one that need not linger, its thread spins until it may (`rd_kafka_toppar_producer_serve`).
+const IN_FLIGHT: usize = 5;
+
 /// librdkafka's default of `batch.size`.
 const BATCH_SIZE: usize = 1_000_000;
 
@@ -276,6 +280,12 @@ impl Outlet {
     #[must_use]
     pub fn unreported(&self) -> usize {
         self.producer.unreported()
+    }
+
+    /// Kafka has not confirmed what it got last, and one record more might only wait in librdkafka's queue.
+    #[must_use]
+    pub(super) fn is_busy(&self) -> bool {
+        self.producer.hurried() >= IN_FLIGHT
     }
 
     /// Something is known to keep records from moving.

@@ -34,6 +34,10 @@ impl Client for Forgetful {
         Ok(())
     }
 
+    fn hurry(&self) -> bool {
+        false
+    }
+
     fn give_up(&self) {}
 
     fn look_up(&self, _: &str, ask: Ask) -> Lookup {

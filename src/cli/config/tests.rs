@@ -98,6 +98,7 @@ fn people_see_each_value_and_where_it_was_given() {
     kafka.partitioner              = "murmur2_random"                 # fixed
     kafka.reconnect.backoff.max.ms = "1000"                           # default
     kafka.sasl.password            = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
+    kafka.socket.nagle.disable     = "true"                           # default
     kafka.ssl.key.password         = (hidden)                         # relay.toml, line 17
 
     topics.create                  = false                            # default
@@ -158,6 +159,7 @@ fn programs_get_types_and_every_key() {
       "kafka.message.timeout.ms": {"value": "0", "origin": "fixed"},
       "kafka.partitioner": {"value": "murmur2_random", "origin": "fixed"},
       "kafka.reconnect.backoff.max.ms": {"value": "1000", "origin": "default"},
+      "kafka.socket.nagle.disable": {"value": "true", "origin": "default"},
       "kafka.ssl.key.password": {"value": "(hidden)", "origin": "relay.toml, line 17"},
       "topics.create": {"value": false, "origin": "default"},
       "topics.partitions": {"value": 3, "origin": "default"},

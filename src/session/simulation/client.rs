@@ -99,6 +99,11 @@ impl Client for Handle {
         Ok(())
     }
 
+    /// Its batches are never worth hurrying; what the session makes of that is part of the simulation.
+    fn hurry(&self) -> bool {
+        true
+    }
+
     fn give_up(&self) {
         self.kafka.cluster().clients[self.number].give_up();
     }
