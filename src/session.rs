@@ -81,10 +81,12 @@ pub struct Session<'a> {
     /// Since when Kafka has owed a report, while it owes one.
     owed_since: Instant,
     tick: Instant,
+    /// Bytes received until the last tick.
+    ticked: u64,
     told: Told,
 }
 
-/// Metrics and state are brought up to date this often; a session with nothing to do wakes for nothing else.
+/// Metrics and state are brought up to date this often, and less often while nothing at all happens.
 const TICK: Duration = Duration::from_secs(1);
 
 impl<'a> Session<'a> {
@@ -146,6 +148,7 @@ impl<'a> Session<'a> {
             unresolved: None,
             owed_since: now,
             tick: now,
+            ticked: 0,
             told: Told::default(),
         }
     }
@@ -331,13 +334,26 @@ impl<'a> Session<'a> {
         self.silence.observe(self.connection.bytes_received(), self.may_read(), now);
         self.send_feedback_if_due(now);
         let news = self.block(now).is_some() != self.told.blocked.is_some();
-        if self.tick <= now || news {
-            self.tick = now.checked_add(TICK).unwrap_or(now);
+        let received = self.connection.bytes_received();
+        let pause = if received == self.ticked && self.rests() { self.silence.patience() / 2 } else { TICK };
+        let next = now.checked_add(pause.max(TICK)).unwrap_or(now);
+        let due = self.tick <= now || news;
+        self.tick = if due { next } else { self.tick.min(next) };
+        if due {
+            self.ticked = received;
             self.control.look_if_due(now, &self.config.postgres, self.silence.unanswered(now).is_some());
             self.outlet.tick();
             self.show(now, State::Streaming);
         }
         Ok(())
+    }
+
+    /// Nothing is open, and nobody owes an answer.
+    fn rests(&self) -> bool {
+        self.may_read()
+            && self.outlet.unreported() == 0
+            && self.told.blocked.is_none()
+            && !self.silence.is_waiting()
     }
 
     /// A server that does not read gets one update; further ones would pile up.

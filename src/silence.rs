@@ -64,6 +64,12 @@ impl Silence {
         self.asked = Some(now);
     }
 
+    /// A reply was asked for, and nothing has come since.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// For how long nothing has come, if a reply was asked for and should have been here.
     #[must_use]
     pub fn unanswered(&self, now: Instant) -> Option<Duration> {

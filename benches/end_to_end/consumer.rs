@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -79,6 +79,13 @@ fn consumer(broker: &str, topic: &str) -> Result<BaseConsumer> {
     }
     consumer.assign(&assignment)?;
     Ok(consumer)
+}
+
+/// Commits an offset, as nearly every consumer does.
+pub(crate) fn commit(broker: &str, topic: &str) -> Result<()> {
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, 0, Offset::Offset(0))?;
+    consumer(broker, topic)?.commit(&offsets, CommitMode::Sync).context("commit an offset")
 }
 
 /// Reads the first `rows` records of `topic`: each must be another event.
