@@ -22,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) transactions: u64,
     /// Bytes of the payload, as text.
     pub(crate) payload: u64,
+    /// Topics, to which the rows go in turn.
+    pub(crate) topics: u64,
 }
 
 impl Case {
@@ -42,8 +44,9 @@ impl Case {
     /// Commits the rows, and leaves the server with nothing to do: what it does in the background would hit somebody.
     pub(crate) async fn fill(&self, world: &World) -> Result<()> {
         let client = world.client().await?;
-        client.batch_execute("TRUNCATE outbox").await?;
-        let Self { rows, transactions, payload, .. } = self;
+        // Nobody loses anything if the server crashes now.
+        client.batch_execute("TRUNCATE outbox; SET synchronous_commit = off").await?;
+        let Self { rows, transactions, payload, topics, .. } = self;
         let each = rows / transactions;
         // `{"n": 1, "note": "…"}`. Digits that repeat nowhere near: what is large is not compressed, but stored beside the
         // table (TOAST).
@@ -54,7 +57,7 @@ impl Case {
              BEGIN
                  FOR transaction IN 0..{transactions} - 1 LOOP
                      INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload)
-                     SELECT 'order', (n % {KEYS})::text, '{EVENT_TYPE}',
+                     SELECT 't' || n % {topics}, (n % {KEYS})::text, '{EVENT_TYPE}',
                             jsonb_build_object('n', n, 'note', substr(hex, 1 + (n % {KEYS})::int,
                                                                       {payload} - 19 - length(n::text)))
                        FROM generate_series(transaction::bigint * {each}, (transaction + 1)::bigint * {each} - 1) n;

@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 impl Listener {
     /// Listens to `topic`, which exists.
     pub(crate) fn start(broker: &str, topic: &str) -> Result<Self> {
-        let consumer = consumer(broker, topic)?;
+        let consumer = consumer(broker, &[topic.to_owned()])?;
         let (sender, arrivals) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -66,7 +66,7 @@ fn number(value: &str, name: &str) -> Option<u64> {
     behind.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
 
-fn consumer(broker: &str, topic: &str) -> Result<BaseConsumer> {
+fn consumer(broker: &str, topics: &[String]) -> Result<BaseConsumer> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker)
         .set("group.id", "bench")
@@ -74,8 +74,10 @@ fn consumer(broker: &str, topic: &str) -> Result<BaseConsumer> {
         .set("isolation.level", "read_uncommitted")
         .create()?;
     let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    for topic in topics {
+        for partition in 0..PARTITIONS {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
     }
     consumer.assign(&assignment)?;
     Ok(consumer)
@@ -85,12 +87,12 @@ fn consumer(broker: &str, topic: &str) -> Result<BaseConsumer> {
 pub(crate) fn commit(broker: &str, topic: &str) -> Result<()> {
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(topic, 0, Offset::Offset(0))?;
-    consumer(broker, topic)?.commit(&offsets, CommitMode::Sync).context("commit an offset")
+    consumer(broker, &[topic.to_owned()])?.commit(&offsets, CommitMode::Sync).context("commit an offset")
 }
 
-/// Reads the first `rows` records of `topic`: each must be another event.
-pub(crate) fn compare(broker: &str, topic: &str, rows: u64) -> Result<()> {
-    let consumer = consumer(broker, topic)?;
+/// Reads the first `rows` records of `topics`: each must be another event.
+pub(crate) fn compare(broker: &str, topics: &[String], rows: u64) -> Result<()> {
+    let consumer = consumer(broker, topics)?;
     let mut ids = HashSet::new();
     for seen in 0..rows {
         let message = consumer.poll(Duration::from_secs(30));

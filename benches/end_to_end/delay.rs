@@ -35,16 +35,22 @@ const START: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Delays of one run, in ms.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Delays {
     pub(crate) p50: f64,
     p95: f64,
     pub(crate) p99: f64,
     max: f64,
+    /// Shares of the events, and what delay so many have at most.
+    distribution: Vec<(f64, f64)>,
 }
 
+/// The shares in a distribution.
+const SHARES: [f64; 16] =
+    [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
+
 /// What came through the relay, or its peer.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Relayed {
     /// Events a second that were really sent.
     reached: f64,
@@ -193,13 +199,14 @@ impl Delays {
             let index = (delays.len() as f64 * share).ceil() as usize;
             delays.get(index.saturating_sub(1)).copied().unwrap_or(f64::NAN)
         };
-        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+        let distribution = SHARES.map(|share| (share, at(share))).to_vec();
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0), distribution }
     }
 }
 
 fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome) -> Section {
-    let of = |who: fn(&Sample) -> Delays| Found(samples.iter().map(who).collect());
-    let (bare, relay) = (of(|sample| sample.producer), of(|sample| sample.relay.from_answer));
+    let of = |who: fn(&Sample) -> &Delays| Found(samples.iter().map(who).cloned().collect());
+    let (bare, relay) = (of(|sample| &sample.producer), of(|sample| &sample.relay.from_answer));
     let mut judge = |which: &str, found, limit| {
         let what = format!("delay at {rate} commits/s: {which}, ms");
         outcome.target(Target { what, found, limit: Limit::AtMost(limit), must: true }, 2)
@@ -225,9 +232,9 @@ fn section(rate: u64, samples: &[Sample], length: &Length, outcome: &mut Outcome
         head: vec!["", "p50", "p95", "p99", "max", "p50 least–most", "p99 least–most"],
         lines: vec![
             bare.line("bare producer, from send"),
-            of(|sample| sample.loaded).line("bare producer beside the same commits"),
+            of(|sample| &sample.loaded).line("bare producer beside the same commits"),
             judged,
-            of(|sample| sample.relay.from_insert).line("relay, from the begin of the INSERT"),
+            of(|sample| &sample.relay.from_insert).line("relay, from the begin of the INSERT"),
         ],
         notes: vec![format!(
             "{} commits/s were reached; relay: peak MiB {peak}",

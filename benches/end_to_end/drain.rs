@@ -17,7 +17,8 @@ use crate::readable::Readable;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::role::Read;
 use crate::subject::Subject;
-use crate::{Bench, process, progress, slots, topic};
+use crate::topic::Topics;
+use crate::{Bench, process, progress, slots};
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,6 +94,8 @@ pub(crate) struct Sample {
     pub(crate) over: Over,
     /// From the first row to the last; for pg_recvlogical, which does not say when the first came, from its start.
     pub(crate) rows_per_second: f64,
+    /// Of payloads.
+    pub(crate) bytes_per_second: f64,
     /// From its start to the last row.
     pub(crate) seconds_from_start: f64,
     /// Microseconds of CPU for each row; `None`: it has no part in it, or was gone before it could be asked.
@@ -107,8 +110,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let size = |full, quick| bench.options.size(full, quick);
     let cases = [
         many(bench),
-        Case { name: "one", rows: size(2_000_000, 40_000), transactions: 1, payload: 240 },
-        Case { name: "large", rows: size(100_000, 4_000), transactions: 100, payload: 4_096 },
+        Case { name: "one", rows: size(2_000_000, 40_000), transactions: 1, payload: 240, topics: 1 },
+        Case { name: "large", rows: size(100_000, 4_000), transactions: 100, payload: 4_096, topics: 1 },
     ];
     let mut outcome = Outcome::new(&bench.options);
     let mut found = Vec::new();
@@ -130,6 +133,7 @@ pub(crate) const fn many(bench: &Bench) -> Case {
         rows: options.size(1_000_000, 20_000),
         transactions: options.size(1_000, 20),
         payload: 240,
+        topics: 1,
     }
 }
 
@@ -181,17 +185,19 @@ pub(crate) async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compa
     if over != Over::Nothing {
         slots::copy(world, &base(case), slot).await?;
     }
-    let topic = &if who.writes() { topic::make(world).await? } else { "nowhere".to_owned() };
+    let topics = if who.writes() { Topics::make(world, case.topics).await? } else { Topics::none() };
+    let topic = &topics.route;
+    let one = topics.names.first().unwrap_or(topic);
     let end: String =
         world.client().await?.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.get(0);
-    let readable = who.writes().then(|| Readable::of(&world.broker, topic, PARTITIONS)).transpose()?;
+    let readable = who.writes().then(|| Readable::of(&world.broker, &topics.names)).transpose()?;
     let broker = process::cpu(world.kafka.pid())?;
 
     let url = if over == Over::Tcp { &bench.tcp_url } else { &world.url };
     let (rows, payload) = (case.rows.to_string(), case.payload.to_string());
     let mut subject = match who {
         Who::Reader => Subject::role("reader", &[url, slot, &rows])?,
-        Who::Producer => Subject::role("producer", &[&world.broker, topic, &rows, &payload])?,
+        Who::Producer => Subject::role("producer", &[&world.broker, one, &rows, &payload])?,
         Who::Counted => Subject::role("counted", &[url, slot, topic, &rows])?,
         Who::Relay => Program::Relay.start(bench, over, slot, topic)?,
         Who::Debezium => Program::Debezium(Tuned::ForRate).start(bench, over, slot, topic)?,
@@ -221,6 +227,7 @@ pub(crate) async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compa
         who,
         over,
         rows_per_second: count as f64 / took.as_secs_f64(),
+        bytes_per_second: (count * case.payload) as f64 / took.as_secs_f64(),
         seconds_from_start: from_start.as_secs_f64(),
         own_cpu: is_there.then(|| subject.cpu()).transpose()?.map(per_row),
         walsender_cpu: walsender.map(process::cpu).transpose()?.map(per_row),
@@ -236,9 +243,9 @@ pub(crate) async fn turn(bench: &Bench, case: &Case, who: Who, over: Over, compa
         let count = readable.count()?;
         ensure!(count == case.rows, "{count} records for {} rows in a run that nothing disturbed", case.rows);
         if compares && who != Who::Producer {
-            compare(&world.broker, topic, case.rows)?;
+            compare(&world.broker, &topics.names, case.rows)?;
         }
-        topic::delete(world, topic).await?;
+        topics.delete(world).await?;
     }
     if over != Over::Nothing {
         slots::remove(world, slot).await?;

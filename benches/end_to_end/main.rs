@@ -12,6 +12,7 @@ mod counted;
 mod debezium;
 mod delay;
 mod drain;
+mod growth;
 mod idle;
 mod machine;
 mod options;
@@ -59,7 +60,7 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// The scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [&str; 6] = ["start", "idle", "delay", "drain", "peers", "outage"];
+pub(crate) const SCENARIOS: [&str; 7] = ["start", "idle", "delay", "drain", "growth", "peers", "outage"];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -106,6 +107,7 @@ async fn run(options: Options) -> Result<bool> {
             "idle" => idle::run(&bench).await,
             "delay" => delay::run(&bench).await,
             "drain" => drain::run(&bench).await,
+            "growth" => growth::run(&bench).await,
             "peers" => peers::run(&bench).await,
             _ => outage::run(&mut bench).await,
         };

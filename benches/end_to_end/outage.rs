@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::case::{PARTITIONS, thousands};
+use crate::case::thousands;
 use crate::readable::Readable;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::server::await_leader;
+use crate::process::Memory;
 use crate::subject::Subject;
 use crate::writers::Writers;
 use crate::{Bench, process, progress, slots, topic};
@@ -25,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// One outage.
 struct Sample {
     peak: f64,
+    /// Seconds since the relay's start, and MiB.
+    memory: Vec<(f64, f64)>,
+    /// Seconds since the relay's start at which the broker was killed, led again, and the relay had caught up.
+    marks: [f64; 3],
     /// From the moment at which the broker leads its partitions again.
     flows: f64,
     caught_up: f64,
@@ -49,6 +54,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<Outcome> {
         "peak_mib": peak,
         "seconds_until_records_flow": flows,
         "seconds_until_caught_up": caught_up,
+        "memory": samples.iter().map(|sample| &sample.memory).collect::<Vec<_>>(),
+        "killed_leads_caught_up": samples.iter().map(|sample| sample.marks).collect::<Vec<_>>(),
         "rows": figure(|sample| sample.rows as f64),
     });
     let limit = Limit::AtMost(48.0);
@@ -81,17 +88,19 @@ async fn sample(bench: &mut Bench, away: Duration) -> Result<Sample> {
     let topic = topic::make(&bench.world).await?;
     let settings = [format!("postgres.slot={slot}"), format!("route.topic={topic}")];
     let mut relay = Subject::relay(bench, &bench.world.url, &settings)?;
+    let memory = Memory::watch(relay.pid());
     let writers = Writers::start(&bench.world, RATE, RATE * (away + PATIENCE).as_secs()).await?;
-    let readable = Readable::of(&bench.world.broker, &topic, PARTITIONS)?;
+    let readable = Readable::of(&bench.world.broker, std::slice::from_ref(&topic))?;
     readable.fills(RATE, || relay.still_runs())?;
     drop(readable);
 
+    let killed = relay.started.elapsed();
     bench.world.kafka.end("KILL").await?;
     tokio::time::sleep(away).await;
     bench.world.kafka.start_again()?;
     tokio::task::block_in_place(|| await_leader(&bench.world.broker, std::slice::from_ref(&topic)))?;
     let leads = Instant::now();
-    let readable = Readable::of(&bench.world.broker, &topic, PARTITIONS)?;
+    let readable = Readable::of(&bench.world.broker, std::slice::from_ref(&topic))?;
     let before = readable.count()?;
     let allowed = RATE * BEHIND.as_millis() as u64 / 1_000;
     let mut flows = None;
@@ -110,6 +119,7 @@ async fn sample(bench: &mut Bench, away: Duration) -> Result<Sample> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let caught_up = leads.elapsed();
+    let marks = [killed, leads - relay.started, leads + caught_up - relay.started];
     let rows = writers.stop().await?;
     readable.fills(rows, || relay.still_runs())?;
     let peak = process::peak(relay.pid())?;
@@ -118,6 +128,8 @@ async fn sample(bench: &mut Bench, away: Duration) -> Result<Sample> {
     slots::remove(&bench.world, slot).await?;
     Ok(Sample {
         peak,
+        memory: memory.end(),
+        marks: marks.map(|mark| mark.as_secs_f64()),
         flows: flows.unwrap_or(caught_up).as_secs_f64(),
         caught_up: caught_up.as_secs_f64(),
         rows,

@@ -1,5 +1,10 @@
 //! What the kernel counts of a process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result};
 use procfs::process::Process;
 
@@ -37,4 +42,38 @@ pub(crate) fn threads(pid: u32) -> Result<Threads> {
         sum.cpu += thread.schedstat()?.sum_exec_runtime as f64 / 1e9;
     }
     Ok(sum)
+}
+
+/// How the resident memory of a process goes, until the end.
+pub(crate) struct Memory {
+    stop: Arc<AtomicBool>,
+    found: JoinHandle<Vec<(f64, f64)>>,
+}
+
+impl Memory {
+    const PAUSE: Duration = Duration::from_millis(250);
+
+    pub(crate) fn watch(pid: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let found = std::thread::spawn(move || {
+            let start = Instant::now();
+            let mut found = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let status = of(pid).and_then(|process| Ok(process.status()?));
+                if let Some(kib) = status.ok().and_then(|status| status.vmrss) {
+                    found.push((start.elapsed().as_secs_f64(), kib as f64 / 1024.0));
+                }
+                std::thread::sleep(Self::PAUSE);
+            }
+            found
+        });
+        Self { stop, found }
+    }
+
+    /// Seconds since it began, and MiB.
+    pub(crate) fn end(self) -> Vec<(f64, f64)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.found.join().unwrap_or_default()
+    }
 }

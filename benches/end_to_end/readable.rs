@@ -1,4 +1,4 @@
-//! How many records of a topic can be read: the end offsets of its partitions.
+//! How many records of some topics can be read: the end offsets of their partitions.
 //!
 //! A consumer would take CPU from what is measured. So does a question for the end offsets, though all are in one request: on
 //! two full cores each one makes the broker's threads and ours push others aside. So it is asked often only before the first
@@ -11,22 +11,27 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::case::PARTITIONS;
+
 /// Between two questions at least. At a hundred thousand records a second and ten seconds, the end is known to a thousandth.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// And at most.
 const LONG_PAUSE: Duration = Duration::from_millis(500);
 
+/// Brokers lead their partitions by then.
+const LEADERS: Duration = Duration::from_secs(30);
+
 /// Without a new record for so long, nothing more is to be expected.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks for a topic's end offsets.
+/// Asks for end offsets.
 pub(crate) struct Readable {
     client: BaseConsumer,
     ends: TopicPartitionList,
 }
 
-/// How a topic filled.
+/// How topics filled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Filled {
     /// When records were seen first, and how many there were already.
@@ -36,19 +41,27 @@ pub(crate) struct Filled {
 }
 
 impl Readable {
-    /// `topic` must exist.
-    pub(crate) fn of(broker: &str, topic: &str, partitions: i32) -> Result<Self> {
+    /// `topics` must exist.
+    pub(crate) fn of(broker: &str, topics: &[String]) -> Result<Self> {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", broker)
             .set("isolation.level", "read_uncommitted")
             .create()?;
         let mut ends = TopicPartitionList::new();
-        for partition in 0..partitions {
-            ends.add_partition_offset(topic, partition, Offset::End)?;
+        for topic in topics {
+            for partition in 0..PARTITIONS {
+                ends.add_partition_offset(topic, partition, Offset::End)?;
+            }
         }
         let readable = Self { client, ends };
-        // Connected, and knows the leaders.
-        readable.count()?;
+        // Afterwards it is connected, and knows the leaders: of many new topics not at once.
+        let start = Instant::now();
+        while let Err(error) = readable.count() {
+            if start.elapsed() > LEADERS {
+                return Err(error);
+            }
+            std::thread::sleep(PAUSE);
+        }
         Ok(readable)
     }
 

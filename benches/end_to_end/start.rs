@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::case::PARTITIONS;
 use crate::drain::Over;
 use crate::program::Program;
 use crate::readable::Readable;
@@ -64,7 +63,7 @@ pub(crate) async fn once(bench: &Bench, program: Program, over: Over) -> Result<
     let (world, slot) = (&bench.world, "bench_start_turn");
     slots::copy(world, BASE, slot).await?;
     let topic = topic::make(world).await?;
-    let readable = Readable::of(&world.broker, &topic, PARTITIONS)?;
+    let readable = Readable::of(&world.broker, std::slice::from_ref(&topic))?;
     let began = Instant::now();
     let subject = program.start(bench, over, slot, &topic)?;
     while readable.count()? == 0 {
