@@ -12,7 +12,8 @@ const BASE: Case = Case { name: "growth", rows: 300_000, transactions: 300, payl
 
 /// What grows, and how.
 fn series() -> [(&'static str, Vec<Case>); 3] {
-    let sizes = [(60, 400_000), (240, 300_000), (1_024, 200_000), (4_096, 80_000), (16_384, 20_000), (65_536, 5_000)];
+    let sizes =
+        [(60, 400_000), (240, 300_000), (1_024, 200_000), (4_096, 80_000), (16_384, 20_000), (65_536, 5_000)];
     let sizes = sizes.map(|(payload, rows)| Case { payload, rows, transactions: rows / 1_000, ..BASE });
     let transactions = [200_000, 20_000, 2_000, 200, 1];
     let transactions = transactions.map(|transactions| Case { rows: 200_000, transactions, ..BASE });
@@ -41,7 +42,9 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
             let (reader, relay) = samples(bench, &case).await.with_context(|| format!("{what}: {of}"))?;
             progress(&format!("growth, {what}: {}", thousands(of)));
             lines.push(line(of, &reader, &relay));
-            found.push(json!({ "what": what, "of": of, "case": case.title(), "reader": reader, "relay": relay }));
+            found.push(
+                json!({ "what": what, "of": of, "case": case.title(), "reader": reader, "relay": relay }),
+            );
         }
         outcome.sections.push(Section {
             title: format!("growth: {what}"),
@@ -68,8 +71,11 @@ async fn samples(bench: &Bench, case: &Case) -> Result<(Vec<Sample>, Vec<Sample>
 fn line(of: u64, readers: &[Sample], relays: &[Sample]) -> Vec<String> {
     let figure = |figure: fn(&Sample) -> Option<f64>| -> Runs { relays.iter().filter_map(figure).collect() };
     let rates = figure(|sample| Some(sample.rows_per_second));
-    let ratios: Runs =
-        relays.iter().zip(readers).map(|(relay, reader)| relay.rows_per_second / reader.rows_per_second).collect();
+    let ratios: Runs = relays
+        .iter()
+        .zip(readers)
+        .map(|(relay, reader)| relay.rows_per_second / reader.rows_per_second)
+        .collect();
     vec![
         thousands(of),
         number(rates.median(), 0),

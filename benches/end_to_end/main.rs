@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 mod case;
+mod charts;
 mod consumer;
 mod counted;
 mod debezium;
@@ -88,6 +89,12 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Runs the scenarios; whether all targets were met that must be.
 async fn run(options: Options) -> Result<bool> {
+    if let Some(folder) = &options.charts {
+        for file in charts::draw(&options.json, folder)? {
+            println!("{}", file.display());
+        }
+        return Ok(true);
+    }
     if options.wants("peers") {
         // Missing, it would be missed late.
         debezium::version()?;

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     /// Of delay; empty: all.
     pub(crate) rates: Vec<u64>,
     pub(crate) json: PathBuf,
+    /// Where to draw what `json` has, instead of measuring.
+    pub(crate) charts: Option<PathBuf>,
     peers: bool,
     /// The relay.
     pub(crate) program: PathBuf,
@@ -31,6 +33,7 @@ impl Options {
             only: Vec::new(),
             rates: Vec::new(),
             json: concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/end_to_end.json").into(),
+            charts: None,
             peers: false,
             program: env!("CARGO_BIN_EXE_outbox-relay").into(),
             postgres: "17".to_owned(),
@@ -59,6 +62,7 @@ impl Options {
                         .push(rate.with_context(|| format!("--rate {value}: expected a number, 1 or more"))?);
                 }
                 "--json" => options.json = value()?.into(),
+                "--charts" => options.charts = Some(value()?.into()),
                 "--program" => options.program = value()?.into(),
                 "--postgres" => options.postgres = value()?.clone(),
                 _ => bail!("{argument}: unknown\n\nhint: see --help"),

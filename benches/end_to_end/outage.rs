@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::case::thousands;
+use crate::process::Memory;
 use crate::readable::Readable;
 use crate::report::{Limit, Outcome, Runs, Section, Target, number};
 use crate::server::await_leader;
-use crate::process::Memory;
 use crate::subject::Subject;
 use crate::writers::Writers;
 use crate::{Bench, process, progress, slots, topic};
