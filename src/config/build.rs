@@ -83,6 +83,7 @@ fn outbox(settings: &Settings) -> Option<Spec> {
         aggregate_id: settings.text("outbox.columns.aggregate_id")?,
         event_type: settings.optional("outbox.columns.event_type")?,
         payload: settings.text("outbox.columns.payload")?,
+        headers: settings.optional("outbox.columns.headers")?,
         timestamp: settings.optional("outbox.columns.timestamp")?,
         timestamp_zone: settings.zone("outbox.columns.timestamp_zone")?,
     };

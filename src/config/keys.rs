@@ -75,6 +75,8 @@ pub static KEYS: &[Key] = &[
         "The column with the kind of event. \"\" where the table has none."),
     key("outbox.columns.payload", Kind::Name, Value("payload"), Works,
         "The column whose bytes become the record's value, unchanged."),
+    key("outbox.columns.headers", Kind::Text, Value(""), Works,
+        "The column with a JSON object whose members become further record headers. \"\": there is none."),
     key("outbox.columns.timestamp", Kind::Text, Value(""), Works,
         "The column with the record's timestamp: timestamptz, timestamp, or bigint epoch milliseconds. \"\": the time of the commit."),
     key("outbox.columns.timestamp_zone", Kind::Zone, Value("UTC"), Works,
@@ -86,7 +88,7 @@ pub static KEYS: &[Key] = &[
         "[tables.\"schema.table\"]: columns, headers and route of one table, over those of [outbox] and [route]."),
 
     key("route.topic", Kind::Topic, Value("outbox.event.{aggregate_type}"), Works,
-        "The topic: a template. {id}, {aggregate_type}, {aggregate_id}, {event_type} are the mapped columns, any other {name} a column of that name; \"{{\" is a brace."),
+        "The topic: a template. {id}, {aggregate_type}, {aggregate_id}, {event_type} are the mapped columns, any other {name} a column of that name, and functions may follow: {name|lower}; \"{{\" is a brace."),
     key("route.key", Kind::Template, Value("{aggregate_id}"), Works,
         "The record's key: a template. SQL NULL gives a null key."),
     key("route.partition", Kind::Text, Value(""), Works,

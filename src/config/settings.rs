@@ -11,7 +11,7 @@ use super::layers::{Entry, Layers};
 use super::problem::{Origin, Problem};
 use super::suggest::unknown_key;
 use super::value::{Kind, Mistake, Raw, Value};
-use crate::outbox::{TableName, Template, Zone};
+use crate::outbox::{OWN_HEADERS, TableName, Template, Zone};
 use crate::secret::Secret;
 
 /// The values, by the path of their key.
@@ -198,12 +198,10 @@ fn unknown_property(entry: &Entry) -> Problem {
 
 /// Headers that the relay itself writes; a second one of the name would leave consumers to guess.
 fn header(name: &str) -> Result<(), Mistake> {
-    const OWN: [&str; 6] =
-        ["id", "source", "position", "dead-letter-reason", "dead-letter-topic", "republished"];
     if name.is_empty() {
         return Err(Mistake::new("a header needs a name"));
     }
-    if OWN.contains(&name) {
+    if OWN_HEADERS.contains(&name) {
         return Err(Mistake::new("is a header that the relay writes itself").hint("choose another name"));
     }
     Ok(())

@@ -80,6 +80,7 @@ fn two_values_are_enough() {
                     "event_type",
                 ),
                 payload: "payload",
+                headers: None,
                 timestamp: None,
                 timestamp_zone: Zone {
                     first: 0,
@@ -94,6 +95,7 @@ fn two_values_are_enough() {
                         pieces: [
                             Placeholder(
                                 "event_type",
+                                [],
                             ),
                         ],
                     },
@@ -108,6 +110,7 @@ fn two_values_are_enough() {
                         ),
                         Placeholder(
                             "aggregate_type",
+                            [],
                         ),
                     ],
                 },
@@ -116,6 +119,7 @@ fn two_values_are_enough() {
                     pieces: [
                         Placeholder(
                             "aggregate_id",
+                            [],
                         ),
                     ],
                 },

@@ -362,10 +362,7 @@ fn template(text: &str) -> Result<Template, Mistake> {
 /// A template whose records Kafka could take: no letter that is forbidden in the names of topics.
 fn topic(text: &str) -> Result<Value, Mistake> {
     let template = template(text)?;
-    let mut literal = text.to_owned();
-    for name in template.placeholders() {
-        literal = literal.replacen(&format!("{{{name}}}"), "", 1);
-    }
+    let literal: String = template.literals().collect();
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if let Some(c) = literal.chars().find(|c| !allowed(*c)) {
         return Err(Mistake::new(format!(

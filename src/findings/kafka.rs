@@ -199,10 +199,7 @@ fn there(cluster: &Cluster, client: &Client, wanted: &Wanted<'_>) -> Vec<Finding
 }
 
 fn no_topic_fits(client: &Client, template: &Template) -> Finding {
-    let mut example = template.to_string();
-    for placeholder in template.placeholders() {
-        example = example.replace(&format!("{{{placeholder}}}"), &placeholder.to_uppercase());
-    }
+    let example = template.example();
     Finding::wait(
         TOPIC_MISSING,
         format!(

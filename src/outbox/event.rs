@@ -76,8 +76,13 @@ impl<'a> Event<'a> {
 }
 
 impl Mapping {
-    /// One column of a row; `None` for SQL NULL.
+    /// What is made of one column of a row; `None` for SQL NULL.
     pub(super) fn read(&self, row: &Tuple, field: &Field) -> Result<Option<Bytes>, RowError> {
+        let value = self.column(row, field)?;
+        Ok(field.functions.iter().fold(value, |value, function| function.apply(value)))
+    }
+
+    fn column(&self, row: &Tuple, field: &Field) -> Result<Option<Bytes>, RowError> {
         let problem = match row.value(field.index) {
             Some(Value::Null) => return Ok(None),
             Some(Value::Text(text)) if !field.bytea => return Ok(Some(text)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::function::Function;
 use super::spec::{Columns, Spec, TableName};
 use super::template::{Piece, Template};
 use super::zone::Zone;
@@ -20,14 +21,17 @@ pub struct Mapping {
     pub(super) topic: Source,
     pub(super) key: Source,
     pub(super) headers: Vec<(Arc<str>, Source)>,
+    /// A JSON object with further headers.
+    pub(super) unpacked: Option<Field>,
 }
 
-/// A column: its position in a row, its name for messages, and whether its text must be decoded.
+/// A column: its position in a row, its name for messages, whether its text must be decoded, and what is made of it.
 #[derive(Debug, Clone)]
 pub(super) struct Field {
     pub(super) index: usize,
     pub(super) name: Arc<str>,
     pub(super) bytea: bool,
+    pub(super) functions: Vec<Function>,
 }
 
 /// What a template became.
@@ -166,17 +170,17 @@ impl Mapping {
                 columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
             })?;
             let type_id = base_type(column.type_id);
-            Ok((Field { index, name: name.into(), bytea: type_id == BYTEA }, type_id))
+            Ok((Field { index, name: name.into(), bytea: type_id == BYTEA, functions: Vec::new() }, type_id))
         };
         let source = |key: &str, template: &Template| {
-            let column_of = |placeholder: &str| {
+            let column_of = |placeholder: &str, functions: &[Function]| {
                 let (name, _) = columns.behind(placeholder);
-                field(key, name).map(|(field, _)| field)
+                field(key, name).map(|(field, _)| Field { functions: functions.to_vec(), ..field })
             };
             Ok(match template.pieces() {
                 [] => Source::Fixed(Bytes::new()),
                 [Piece::Literal(text)] => Source::Fixed(Bytes::copy_from_slice(text.as_bytes())),
-                [Piece::Placeholder(name)] => Source::Column(column_of(name)?),
+                [Piece::Placeholder(name, functions)] => Source::Column(column_of(name, functions)?),
                 pieces => Source::Composed(
                     pieces
                         .iter()
@@ -185,7 +189,9 @@ impl Mapping {
                                 Piece::Literal(text) => {
                                     Part::Literal(Bytes::copy_from_slice(text.as_bytes()))
                                 }
-                                Piece::Placeholder(name) => Part::Column(column_of(name)?),
+                                Piece::Placeholder(name, functions) => {
+                                    Part::Column(column_of(name, functions)?)
+                                }
                             })
                         })
                         .collect::<Result<_, MappingError>>()?,
@@ -197,6 +203,7 @@ impl Mapping {
             Ok((field, timestamp_type(columns, &table, name, type_id)?))
         });
         let partition = spec.route.partition.as_deref().map(|name| field("route.partition", name));
+        let unpacked = columns.headers.as_deref().map(|name| field("outbox.columns.headers", name));
         let headers = spec.headers.iter().map(|(name, template)| {
             let source = source(&format!("outbox.headers.{name}"), template)?;
             Ok((Arc::from(name.as_str()), source))
@@ -209,6 +216,7 @@ impl Mapping {
             topic: source("route.topic", &spec.route.topic)?,
             key: source("route.key", &spec.route.key)?,
             headers: headers.collect::<Result<_, MappingError>>()?,
+            unpacked: unpacked.transpose()?.map(|(field, _)| field),
             table,
         })
     }

@@ -6,6 +6,7 @@
 
 mod dead_letter;
 mod event;
+mod function;
 mod mapping;
 mod record;
 mod relations;
@@ -13,11 +14,13 @@ mod route;
 mod spec;
 mod template;
 mod timestamp;
+mod unpacked;
 mod zone;
 
 pub use event::{Event, RowError, TimestampReplaced};
+pub use function::Function;
 pub use mapping::{Mapping, MappingError};
-pub use record::{Header, RECORD_OVERHEAD, Record, Rejection, RejectionReason, Token, Topic};
+pub use record::{Header, OWN_HEADERS, RECORD_OVERHEAD, Record, Rejection, RejectionReason, Token, Topic};
 pub use relations::{Relations, TableError};
 pub use route::{Rejected, Router};
 pub use spec::{Columns, Route, Spec, TableName};

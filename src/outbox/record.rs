@@ -35,6 +35,10 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
+/// The names of the headers that the relay makes itself; the configuration and the rows have none of these.
+pub const OWN_HEADERS: [&str; 6] =
+    ["id", "source", "position", "dead-letter-reason", "dead-letter-topic", "republished"];
+
 /// What librdkafka keeps for a record in flight beside its bytes: measured 490.
 pub const RECORD_OVERHEAD: usize = 512;
 
@@ -118,14 +122,22 @@ pub enum RejectionReason {
     InvalidPartition,
     /// NULL where a value is needed.
     Null,
+    /// The column with further headers holds none.
+    InvalidHeaders,
     /// Refused by the broker for another reason.
     Refused,
 }
 
 impl RejectionReason {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::TooLarge, Self::InvalidTopic, Self::InvalidPartition, Self::Null, Self::Refused];
+    pub const ALL: [Self; 6] = [
+        Self::TooLarge,
+        Self::InvalidTopic,
+        Self::InvalidPartition,
+        Self::Null,
+        Self::InvalidHeaders,
+        Self::Refused,
+    ];
 
     /// The label's value.
     #[must_use]
@@ -135,6 +147,7 @@ impl RejectionReason {
             Self::InvalidTopic => "invalid_topic",
             Self::InvalidPartition => "invalid_partition",
             Self::Null => "null",
+            Self::InvalidHeaders => "invalid_headers",
             Self::Refused => "refused",
         }
     }

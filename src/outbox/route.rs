@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::event::{Event, RowError};
 use super::mapping::{Field, Mapping, Part, Source};
 use super::record::{Header, Record, Rejection, RejectionReason, Token, Topic};
+use super::unpacked::unpack;
 use crate::wal::pgoutput::Tuple;
 
 /// Routes events. It remembers the topics it has seen, so that a topic's name is checked and kept once.
@@ -35,7 +36,7 @@ impl Router {
         Self { id: "id".into(), topics: HashMap::new(), dead_letters }
     }
 
-    /// Makes the record of `event`. Its headers are `id`, then `stamps`, then those of the configuration.
+    /// Makes the record of `event`. Its headers are `id`, then `stamps`, then those of the configuration, then those of its row.
     ///
     /// # Errors
     /// If a value of the row was not sent as asked for ([`RowError`]). An event that Kafka can never take is not an
@@ -56,7 +57,19 @@ impl Router {
         for (name, source) in &mapping.headers {
             headers.push(Header { name: name.clone(), value: mapping.render(source, row)? });
         }
-        let destination = self.destination(&event, topic_name.as_ref(), key.is_none())?;
+        let mut destination = self.destination(&event, topic_name.as_ref(), key.is_none())?;
+        if let Some(field) = &mapping.unpacked
+            && let Some(text) = mapping.read(row, field)?
+        {
+            match unpack(&text) {
+                Ok(unpacked) => headers.extend(unpacked),
+                Err(problem) if destination.is_ok() => {
+                    let detail = format!("outbox.columns.headers: column \"{}\" {problem}", field.name);
+                    destination = Err((RejectionReason::InvalidHeaders, detail));
+                }
+                Err(_) => {}
+            }
+        }
         let Event { id, payload: value, timestamp, .. } = event;
         let record = |topic, partition| Record { token, topic, partition, key, value, timestamp, headers };
         Ok(match destination {

@@ -31,6 +31,8 @@ pub struct Columns {
     pub event_type: Option<String>,
     /// The record's value.
     pub payload: String,
+    /// A JSON object whose members become further headers; `None`: there is no such column.
+    pub headers: Option<String>,
     /// The record's timestamp; `None`: the commit time.
     pub timestamp: Option<String>,
     /// What a timestamp column without a zone of its own means.
@@ -73,9 +75,11 @@ impl Spec {
                 }
             }
         }
-        for (key, column) in
-            [("outbox.columns.timestamp", &columns.timestamp), ("route.partition", &self.route.partition)]
-        {
+        for (key, column) in [
+            ("outbox.columns.headers", &columns.headers),
+            ("outbox.columns.timestamp", &columns.timestamp),
+            ("route.partition", &self.route.partition),
+        ] {
             if let Some(column) = column {
                 add(column, key);
             }

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-/// A template as the configuration has it: literal text and `{placeholders}`. `{{` and `}}` are braces.
+use bytes::Bytes;
+
+use super::function::Function;
+
+/// A template as the configuration has it: literal text and `{placeholders}`, which may have functions behind them:
+/// `{aggregate_type|lower}`, `{tenant|"none"}`. `{{` and `}}` are braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
@@ -13,7 +18,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
     Literal(String),
-    Placeholder(String),
+    Placeholder(String, Vec<Function>),
 }
 
 /// Text that is not a template.
@@ -27,6 +32,18 @@ pub enum TemplateError {
     /// `{}`.
     #[error("the placeholder at character {0} is empty")]
     Empty(usize),
+    /// A word behind a `|` that is no function.
+    #[error(
+        "the placeholder at character {at} has \"|{function}\", which is no function: there are {}, and a text in double quotes, \
+         which stands for NULL",
+        Function::NAMES
+    )]
+    Function {
+        /// Where the placeholder begins, counted from 1.
+        at: usize,
+        /// The word.
+        function: String,
+    },
     /// A `}` without its `{`.
     #[error("\"}}\" at character {0} closes nothing (a brace itself is written \"}}}}\")")]
     Unopened(usize),
@@ -39,7 +56,7 @@ impl Template {
     /// Compiles `text`.
     ///
     /// # Errors
-    /// If braces do not pair up, a placeholder is empty, or `${` occurs.
+    /// If braces do not pair up, a placeholder is empty or has something else than functions behind it, or `${` occurs.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
@@ -52,21 +69,23 @@ impl Template {
                 '{' | '}' if rest.next_if(|(_, next)| *next == c).is_some() => literal.push(c),
                 '}' => return Err(TemplateError::Unopened(at)),
                 '{' => {
-                    let mut name = String::new();
+                    let mut inner = String::new();
+                    let mut quoted = false;
                     loop {
                         match rest.next() {
-                            Some((_, '}')) => break,
-                            Some((_, inner)) if inner != '{' => name.push(inner),
+                            Some((_, '}')) if !quoted => break,
+                            Some((_, next)) if quoted || next != '{' => {
+                                quoted ^= next == '"';
+                                inner.push(next);
+                            }
                             _ => return Err(TemplateError::Unclosed(at)),
                         }
                     }
-                    if name.is_empty() {
-                        return Err(TemplateError::Empty(at));
-                    }
+                    let placeholder = placeholder(&inner, at)?;
                     if !literal.is_empty() {
                         pieces.push(Piece::Literal(std::mem::take(&mut literal)));
                     }
-                    pieces.push(Piece::Placeholder(name));
+                    pieces.push(placeholder);
                 }
                 _ => literal.push(c),
             }
@@ -80,18 +99,40 @@ impl Template {
     /// The names in braces, in order.
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Placeholder(name) => Some(name.as_str()),
+            Piece::Placeholder(name, _) => Some(name.as_str()),
             Piece::Literal(_) => None,
         })
     }
 
-    /// The text with each placeholder replaced by its `value`; nothing if one has none.
+    /// The text with each placeholder replaced by what its functions make of its `value`; nothing if that is nothing.
     pub fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Option<String> {
         let piece = |piece: &Piece| match piece {
             Piece::Literal(text) => Some(text.clone()),
-            Piece::Placeholder(name) => value(name),
+            Piece::Placeholder(name, functions) => {
+                let value = value(name).map(Bytes::from);
+                let made = functions.iter().fold(value, |value, function| function.apply(value))?;
+                Some(String::from_utf8_lossy(&made).into_owned())
+            }
         };
         self.pieces.iter().map(piece).collect()
+    }
+
+    /// The text with each placeholder replaced by its name in capitals.
+    #[must_use]
+    pub fn example(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Literal(text) => text.clone(),
+            Piece::Placeholder(name, _) => name.to_uppercase(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
+    /// The text beside the placeholders.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(text) => Some(text.as_str()),
+            Piece::Placeholder(..) => None,
+        })
     }
 
     /// The text, if it has no placeholders.
@@ -107,7 +148,7 @@ impl Template {
     /// Whether there is text beside the placeholders.
     #[must_use]
     pub fn has_text(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Literal(_)))
+        self.literals().next().is_some()
     }
 
     /// Whether `text` can come of it: each placeholder stands for at least one character.
@@ -121,6 +162,20 @@ impl Template {
     }
 }
 
+/// What stands between braces: a name, and functions behind `|`.
+fn placeholder(inner: &str, at: usize) -> Result<Piece, TemplateError> {
+    let mut quoted = false;
+    let mut words = inner.split(|c: char| {
+        quoted ^= c == '"';
+        c == '|' && !quoted
+    });
+    let name = words.next().filter(|name| !name.is_empty()).ok_or(TemplateError::Empty(at))?;
+    let functions = words.map(|word| {
+        Function::parse(word).ok_or_else(|| TemplateError::Function { at, function: word.to_owned() })
+    });
+    Ok(Piece::Placeholder(name.to_owned(), functions.collect::<Result<_, _>>()?))
+}
+
 fn matches(pieces: &[Piece], text: &str) -> bool {
     // Where in `text` the pieces so far can end, in order.
     let mut ends = vec![0];
@@ -131,7 +186,7 @@ fn matches(pieces: &[Piece], text: &str) -> bool {
                     |end: &usize| text.get(*end..).is_some_and(|rest| rest.starts_with(literal.as_str()));
                 ends.into_iter().filter(here).map(|end| end.saturating_add(literal.len())).collect()
             }
-            Piece::Placeholder(_) => {
+            Piece::Placeholder(..) => {
                 let all = text.char_indices().map(|(at, _)| at).chain([text.len()]);
                 all.filter(|at| ends.first().is_some_and(|first| at > first)).collect()
             }
@@ -157,7 +212,8 @@ mod tests {
                 .iter()
                 .map(|piece| match piece {
                     Piece::Literal(literal) => format!("'{literal}'"),
-                    Piece::Placeholder(name) => format!("<{name}>"),
+                    Piece::Placeholder(name, functions) if functions.is_empty() => format!("<{name}>"),
+                    Piece::Placeholder(name, functions) => format!("<{name} {functions:?}>"),
                 })
                 .collect(),
             Err(error) => error.to_string(),
@@ -180,6 +236,18 @@ mod tests {
         assert_eq!(template.fill(value).as_deref(), Some("A.{B"));
         assert_eq!(Template::parse("x{c}").unwrap().fill(value), None);
         assert_eq!(Template::parse("x").unwrap().fill(value).as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn functions_stand_behind_a_name() {
+        assert_eq!(shape("x.{a|lower}"), "'x.'<a [Lower]>");
+        assert_eq!(shape("{a|kebab|\"none\"}{b}"), "<a [Kebab, Default(\"none\")]><b>");
+        assert_eq!(shape("{a|\"{|}\"}"), "<a [Default(\"{|}\")]>");
+        let template = Template::parse("{a|upper}-{b|\"none\"}").unwrap();
+        let value = |name: &str| (name == "a").then(|| "x".to_owned());
+        assert_eq!(template.fill(value).as_deref(), Some("X-none"));
+        assert_eq!(template.placeholders().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(template.literals().collect::<Vec<_>>(), ["-"]);
     }
 
     #[test]
@@ -215,5 +283,15 @@ mod tests {
             "the placeholder that starts at character 1 is not closed with \"}\" (a brace itself is written \"{{\")"
         );
         assert_eq!(shape("cost $5"), "'cost $5'");
+        assert_eq!(shape("{|lower}"), "the placeholder at character 1 is empty");
+        assert_eq!(
+            shape("{a|trim}"),
+            "the placeholder at character 1 has \"|trim\", which is no function: there are lower, upper, kebab, snake, and a \
+             text in double quotes, which stands for NULL"
+        );
+        assert_eq!(
+            shape("{a|\"b}"),
+            "the placeholder that starts at character 1 is not closed with \"}\" (a brace itself is written \"{{\")"
+        );
     }
 }

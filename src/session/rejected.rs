@@ -175,6 +175,9 @@ fn told(rejection: &Rejection, too_large: Option<&TooLarge>, client: &Client, de
             "give the topic more partitions, or correct route.partition".to_owned()
         }
         (RejectionReason::Null, _) => "correct the configuration".to_owned(),
+        (RejectionReason::InvalidHeaders, _) => {
+            "correct outbox.columns.headers, or let applications write objects into its column".to_owned()
+        }
         (RejectionReason::Refused, _) => {
             "change the topic's settings (a compacted one takes no null key, for example)".to_owned()
         }

@@ -144,6 +144,7 @@ mod tests {
             aggregate_id: "aggregate_id".to_owned(),
             event_type: None,
             payload: "Payload".to_owned(),
+            headers: None,
             timestamp: None,
             timestamp_zone: Zone::utc(),
         };

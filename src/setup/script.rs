@@ -131,6 +131,7 @@ mod tests {
                     aggregate_id: "aggregate_id".to_owned(),
                     event_type: Some("event_type".to_owned()),
                     payload: "payload".to_owned(),
+                    headers: None,
                     timestamp: None,
                     timestamp_zone: Zone::utc(),
                 },

@@ -62,6 +62,9 @@ fn columns(spec: &Spec) -> Vec<Column> {
             _ => made_at = Some((name, definition, comment)),
         }
     }
+    if let Some(headers) = &spec.columns.headers {
+        add(headers, "jsonb", "an object whose members become further Kafka headers".to_owned());
+    }
     if let Some(timestamp) = &spec.columns.timestamp {
         add(timestamp, "timestamptz NOT NULL DEFAULT now()", "the record's timestamp".to_owned());
     }

@@ -1,6 +1,6 @@
 //! A test's own outbox, topics and relay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,12 @@ impl Outbox {
 
     /// Starts a relay on the unix socket as `outbox_relay`; `settings` as `--set` takes them.
     pub(crate) fn relay(&self, settings: &[&str]) -> Relay {
-        Relay::start(self, settings)
+        Relay::start(self, &["run"], settings)
+    }
+
+    /// The same with a configuration `file`, which `settings` may overrule.
+    pub(crate) fn relay_of(&self, file: &Path, settings: &[&str]) -> Relay {
+        Relay::start(self, &["run", "-c", file.to_str().unwrap()], settings)
     }
 
     /// The program for this outbox, on the unix socket as `outbox_relay`; the HTTP address is left to `settings`.
@@ -152,12 +157,12 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    fn start(outbox: &Outbox, settings: &[&str]) -> Self {
+    fn start(outbox: &Outbox, arguments: &[&str], settings: &[&str]) -> Self {
         // A port that was free a moment ago; nobody else takes ports of this range in the same moment.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = std::env::temp_dir().join(format!("{}-{port}.log", outbox.database.name));
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = outbox.program(&["run"], &[&format!("http.listen=127.0.0.1:{port}")]);
+        let mut command = outbox.program(arguments, &[&format!("http.listen=127.0.0.1:{port}")]);
         for setting in settings {
             command.args(["--set", setting]);
         }

@@ -23,6 +23,7 @@ mod postgres_connection;
 mod postgres_login;
 mod proxy;
 mod readme;
+mod records;
 mod refusals;
 mod rejected;
 mod routing;

@@ -10,7 +10,7 @@ const PURE: [(&str, &[&str]); 12] = [
     ("lsn", &[]),
     ("ack", &[]),
     ("wal", &[]),
-    ("outbox", &[]),
+    ("outbox", &["serde_json"]),
     ("debezium", &["serde_json", "regex"]),
     ("in_flight", &[]),
     ("feedback", &[]),

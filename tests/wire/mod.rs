@@ -270,6 +270,7 @@ pub(crate) fn columns() -> Columns {
         aggregate_id: "aggregate_id".to_owned(),
         event_type: Some("event_type".to_owned()),
         payload: "payload".to_owned(),
+        headers: None,
         timestamp: None,
         timestamp_zone: Zone::utc(),
     }

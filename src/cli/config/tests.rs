@@ -78,6 +78,7 @@ fn people_see_each_value_and_where_it_was_given() {
     outbox.columns.aggregate_id    = "aggregate_id"                   # default
     outbox.columns.event_type      = "event_type"                     # default
     outbox.columns.payload         = "payload"                        # default
+    outbox.columns.headers         = ""                               # default
     outbox.columns.timestamp       = ""                               # default
     outbox.columns.timestamp_zone  = "UTC"                            # default
     outbox.headers.tenant          = "{tenant}"                       # relay.toml, line 10
@@ -141,6 +142,7 @@ fn programs_get_types_and_every_key() {
       "outbox.columns.aggregate_id": {"value": "aggregate_id", "origin": "default"},
       "outbox.columns.event_type": {"value": "event_type", "origin": "default"},
       "outbox.columns.payload": {"value": "payload", "origin": "default"},
+      "outbox.columns.headers": {"value": "", "origin": "default"},
       "outbox.columns.timestamp": {"value": "", "origin": "default"},
       "outbox.columns.timestamp_zone": {"value": "UTC", "origin": "default"},
       "outbox.headers.tenant": {"value": "{tenant}", "origin": "relay.toml, line 10"},

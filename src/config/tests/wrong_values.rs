@@ -218,7 +218,7 @@ fn what_set_cannot_set_is_told() {
         hint: it has source, tables, message_prefix, columns, headers
 
       outbox.columns (--set): is a section
-        hint: it has id, aggregate_type, aggregate_id, event_type, payload, timestamp, timestamp_zone
+        hint: it has id, aggregate_type, aggregate_id, event_type, payload, headers, timestamp, timestamp_zone
 
       outbox.headers (--set): has entries with names of their own
         hint: set one entry: --set outbox.headers.NAME=VALUE
