@@ -4,8 +4,9 @@
 //! [`Relay::confirmed`] one confirmation, [`Relay::position`] tells what may be acknowledged, and
 //! [`Relay::has_room`] whether to read on. It never waits, and it knows no socket, clock or log.
 
+mod outbound;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,25 +14,21 @@ use crate::ack::{Ack, ConfirmedLsn};
 use crate::in_flight::{InFlight, Sent};
 use crate::lsn::Lsn;
 use crate::outbox::{
-    Event, Header, MappingError, Record, Rejected, Rejection, Relations, Router, RowError, Spec, TableError,
-    TimestampReplaced, Token, Topic,
+    Event, Header, MappingError, Messages, Record, Rejection, Relations, Router, RowError, Spec, TableError,
+    Token, Topic,
 };
-use crate::suspects::Place;
-use crate::wal::pgoutput::{Begin, Commit, Insert, Message, RelationId};
+use crate::wal::pgoutput::{Begin, Commit, Insert, Logical, Message, RelationId};
 use crate::wal::{DecodeError, Envelope, Keepalive, PgTimestamp, Timelines};
+use outbound::{Origin, Outbound, Transaction};
 
 /// One session's way from WAL to acknowledgement.
 #[derive(Debug)]
 pub struct Relay {
-    origin: Origin,
     max_in_flight: usize,
     relations: Relations,
-    router: Router,
-    skip: HashSet<Bytes>,
+    messages: Result<Option<Messages>, MappingError>,
     transaction: Option<Transaction>,
-    ack: Ack,
-    in_flight: InFlight,
-    tally: Tally,
+    outbound: Outbound,
 }
 
 /// What a session knows when it starts to stream.
@@ -109,37 +106,24 @@ pub enum Error {
     Row(#[from] RowError),
 }
 
-#[derive(Debug)]
-struct Origin {
-    source: Header,
-    position_name: Arc<str>,
-    timelines: Timelines,
-}
-
-#[derive(Debug)]
-struct Transaction {
-    commit_lsn: Lsn,
-    commit_time: PgTimestamp,
-    /// What the positions of its rows have in common.
-    position: String,
-    rows: u32,
-}
-
 impl Relay {
     /// A session that has received nothing yet.
     #[must_use]
     pub fn new(start: Start) -> Self {
         let source = Header { name: "source".into(), value: Some(Bytes::from(start.source)) };
         Self {
-            origin: Origin { source, position_name: "position".into(), timelines: start.timelines },
             max_in_flight: start.max_in_flight,
+            messages: Messages::new(&start.spec),
             relations: Relations::new(start.spec, start.outboxes),
-            router: Router::new(start.dead_letters),
-            skip: start.skip,
             transaction: None,
-            ack: Ack::new(start.confirmed_flush),
-            in_flight: InFlight::default(),
-            tally: Tally::default(),
+            outbound: Outbound {
+                origin: Origin { source, position_name: "position".into(), timelines: start.timelines },
+                router: Router::new(start.dead_letters),
+                skip: start.skip,
+                ack: Ack::new(start.confirmed_flush),
+                in_flight: InFlight::default(),
+                tally: Tally::default(),
+            },
         }
     }
 
@@ -150,7 +134,7 @@ impl Relay {
     pub fn wal(&mut self, body: Bytes) -> Result<Step, Error> {
         match Envelope::decode(body)? {
             Envelope::Keepalive(keepalive) => {
-                self.ack.keepalive(keepalive.wal_end);
+                self.outbound.ack.keepalive(keepalive.wal_end);
                 Ok(Step::Keepalive(keepalive))
             }
             Envelope::XLogData(data) => self.message(Message::decode(data.data)?, data.sent),
@@ -159,39 +143,39 @@ impl Relay {
 
     /// Kafka has confirmed the record of `token`. Gives what is known of it; `None` if it is not in flight.
     pub fn confirmed(&mut self, token: Token) -> Option<Sent> {
-        let sent = self.in_flight.remove(token)?;
-        self.ack.confirmed(sent.transaction);
+        let sent = self.outbound.in_flight.remove(token)?;
+        self.outbound.ack.confirmed(sent.transaction);
         Some(sent)
     }
 
     /// What is known of the record of `token`; `None` if it is not in flight.
     #[must_use]
     pub fn sent(&self, token: Token) -> Option<&Sent> {
-        self.in_flight.get(token)
+        self.outbound.in_flight.get(token)
     }
 
     /// `record` is produced in place of the one with the same token.
     pub fn replaced(&mut self, record: &Record) {
-        self.in_flight.replace(record);
+        self.outbound.in_flight.replace(record);
     }
 
     /// What may be acknowledged to PostgreSQL. Never moves back.
     #[must_use]
     pub fn position(&self) -> ConfirmedLsn {
-        self.ack.position()
+        self.outbound.ack.position()
     }
 
     /// Whether another record may be read: less than `max_in_flight` bytes are in flight. One record may reach beyond
     /// it, so that any record is admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.in_flight.bytes() < self.max_in_flight
+        self.outbound.in_flight.bytes() < self.max_in_flight
     }
 
     /// Nothing received waits for Kafka, and no transaction is half received.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.ack.queue_len() == 0 && !self.ack.in_transaction()
+        self.outbound.ack.queue_len() == 0 && !self.outbound.ack.in_transaction()
     }
 
     /// The table with object id `id` was looked up and is no outbox: its rows are passed over.
@@ -202,19 +186,19 @@ impl Relay {
     /// The acknowledgement queue, to be shown.
     #[must_use]
     pub fn ack(&self) -> &Ack {
-        &self.ack
+        &self.outbound.ack
     }
 
     /// The records in flight, to be shown.
     #[must_use]
     pub fn in_flight(&self) -> &InFlight {
-        &self.in_flight
+        &self.outbound.in_flight
     }
 
     /// What was not relayed as it stands.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.tally
+        self.outbound.tally
     }
 
     fn message(&mut self, message: Message, sent: PgTimestamp) -> Result<Step, Error> {
@@ -226,19 +210,20 @@ impl Relay {
             Message::Type(described) => self.relations.type_(&described),
             Message::Update(update) => {
                 let ours = self.change(update.relation)?;
-                self.tally.updates = self.tally.updates.saturating_add(ours);
+                self.outbound.tally.updates = self.outbound.tally.updates.saturating_add(ours);
             }
             Message::Delete(delete) => {
                 let ours = self.change(delete.relation)?;
-                self.tally.deletes = self.tally.deletes.saturating_add(ours);
+                self.outbound.tally.deletes = self.outbound.tally.deletes.saturating_add(ours);
             }
             Message::Truncate(truncate) => {
                 let ours = truncate.relations.iter().any(|id| self.relations.is_outbox(*id));
-                self.tally.truncates = self.tally.truncates.saturating_add(u64::from(ours));
+                self.outbound.tally.truncates = self.outbound.tally.truncates.saturating_add(u64::from(ours));
             }
             // Where a transaction was first written does not matter to its events.
             Message::Origin(_) => {}
-            // Sent only if the session asks for `messages`, which it does not.
+            Message::Logical(message) if message.transactional => return self.logical(message, sent),
+            // It belongs to no transaction: what it tells of may have been rolled back.
             Message::Logical(_) => {}
         }
         Ok(Step::Nothing)
@@ -249,16 +234,17 @@ impl Relay {
             return Err(Error::Sequence("Begin inside a transaction"));
         }
         let Begin { commit_lsn, commit_time, .. } = begin;
-        let position = format!("{:08X}-{:016X}-", self.origin.timelines.of(commit_lsn), commit_lsn.as_u64());
+        let position =
+            format!("{:08X}-{:016X}-", self.outbound.origin.timelines.of(commit_lsn), commit_lsn.as_u64());
         self.transaction = Some(Transaction { commit_lsn, commit_time, position, rows: 0 });
-        self.ack.begin(commit_time);
+        self.outbound.ack.begin(commit_time);
         Ok(())
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Error> {
         match self.transaction.take() {
             Some(open) if open.commit_lsn == commit.commit_lsn => {
-                self.ack.commit(commit.end_lsn);
+                self.outbound.ack.commit(commit.end_lsn);
                 Ok(())
             }
             Some(_) => Err(Error::Sequence("Commit of another transaction than the one that began")),
@@ -278,66 +264,31 @@ impl Relay {
         // Before anything is counted: the same body may come again.
         let mapping = self.relations.mapping(insert.relation)?;
         open.rows = open.rows.saturating_add(1);
-        let Some(mapping) = mapping else {
+        match mapping {
+            Some(mapping) => {
+                let event = Event::read(mapping, insert.new, open.commit_time, sent)?;
+                self.outbound.event(event, open)
+            }
+            None => Ok(Step::Nothing),
+        }
+    }
+
+    /// A message of a transaction. It counts as a row, whatever its prefix.
+    fn logical(&mut self, message: Logical, sent: PgTimestamp) -> Result<Step, Error> {
+        let Some(messages) = self.messages.as_ref().map_err(MappingError::clone)? else {
             return Ok(Step::Nothing);
         };
-
-        let event = Event::read(mapping, insert.new, open.commit_time, sent)?;
-        if let Some(id) = event.id.as_ref().filter(|id| self.skip.contains(*id)) {
-            return Ok(Step::Skipped(String::from_utf8_lossy(id).into_owned()));
+        let open = self.transaction.as_mut().ok_or(Error::Sequence("a message outside its transaction"))?;
+        open.rows = open.rows.saturating_add(1);
+        if messages.prefix() != message.prefix {
+            return Ok(Step::Nothing);
         }
-        self.tally.count(event.timestamp_replaced);
-        let transaction = self.ack.record().ok_or(Error::Sequence("a row outside a transaction"))?;
-        let token = self.in_flight.next_token();
-        let stamps = [self.origin.source.clone(), self.origin.position(open)];
-        let routed = self.router.route(event, token, stamps)?;
-        if let Ok(record) | Err(Rejected { letter: Some(record), .. }) = &routed {
-            self.in_flight.insert(Sent {
-                place: Place { commit_lsn: open.commit_lsn, row: open.rows },
-                transaction,
-                committed: open.commit_time,
-                topic: record.topic.clone(),
-                payload_size: record.payload_size(),
-                size: record.size(),
-                is_letter: record.is_dead_letter(),
-            });
+        match messages.row(&message.content) {
+            Some(row) => {
+                let event = Event::read(messages.mapping(), row, open.commit_time, sent)?;
+                self.outbound.event(event, open)
+            }
+            None => self.outbound.unreadable(message, open),
         }
-        Ok(match routed {
-            Ok(record) => Step::Record(record),
-            Err(Rejected { rejection, letter: Some(letter) }) => Step::DeadLetter(letter, rejection),
-            Err(Rejected { rejection, letter: None }) => Step::Rejected(rejection),
-        })
-    }
-}
-
-impl Origin {
-    /// `TTTTTTTT-CCCCCCCCCCCCCCCC-NNNNNNNN`: timeline, commit LSN and the row's number in its transaction, counted
-    /// from 1 as the server sent them. Fixed width, so that the order of the texts is the order of the events.
-    fn position(&self, open: &Transaction) -> Header {
-        let mut text = Vec::with_capacity(open.position.len().saturating_add(8));
-        text.extend_from_slice(open.position.as_bytes());
-        // `{:08X}` by hand: once a row, and formatting takes twenty times as many instructions.
-        text.extend([28, 24, 20, 16, 12, 8, 4, 0].map(|shift| hex_digit(open.rows >> shift)));
-        Header { name: self.position_name.clone(), value: Some(Bytes::from(text)) }
-    }
-}
-
-/// The digit of the last four bits.
-const fn hex_digit(bits: u32) -> u8 {
-    match (bits & 0xF) as u8 {
-        digit @ 0..=9 => b'0' | digit,
-        digit => b'A'.wrapping_sub(10).wrapping_add(digit),
-    }
-}
-
-impl Tally {
-    fn count(&mut self, replaced: Option<TimestampReplaced>) {
-        let counter = match replaced {
-            None => return,
-            Some(TimestampReplaced::Null) => &mut self.timestamps_null,
-            Some(TimestampReplaced::OutOfRange) => &mut self.timestamps_out_of_range,
-            Some(TimestampReplaced::Ahead) => &mut self.timestamps_ahead,
-        };
-        *counter = counter.saturating_add(1);
     }
 }

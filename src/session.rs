@@ -48,6 +48,7 @@ use start::Started;
 
 pub use error::Error;
 pub use outlet::Outlet;
+pub(crate) use outlet::Refused;
 pub use start::Known;
 
 /// A session that streams.
@@ -60,7 +61,7 @@ pub struct Session<'a> {
     deliveries: Deliveries<'a>,
     connection: Connection,
     control: ControlWatch,
-    relay: Relay,
+    relay: Box<Relay>,
     feedback: Feedback,
     server_stop: ServerStop,
     silence: Silence,
@@ -187,8 +188,7 @@ impl<'a> Session<'a> {
     async fn stream(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let mut events = Vec::new();
         loop {
-            let busy = self.outlet.is_busy();
-            let collects = self.pace.collects(busy, clock::now());
+            let collects = self.pace.collects(self.outlet.is_busy(), clock::now());
             let read = self.may_read() && collects.is_none();
             let due = self.feedback.due(self.relay.position()).min(self.tick);
             let due = collects.map_or(due, |until| until.min(due));
@@ -206,19 +206,19 @@ impl<'a> Session<'a> {
             self.judge(clock::now())?;
             self.read_on()?;
             self.keep_time()?;
-            self.keep_pace(busy);
+            self.keep_pace();
         }
     }
 
-    /// With a backlog, lets rows collect before the next read; without, has librdkafka send what was read, unless Kafka was
-    /// `busy`.
-    fn keep_pace(&mut self, busy: bool) {
+    /// With a backlog, lets rows collect before the next read; without, has librdkafka send what was read, unless Kafka is still
+    /// busy with what it got before.
+    fn keep_pace(&mut self) {
         let now = clock::now();
         if !self.may_read() {
             return self.pace.held(now);
         }
         let pause = self.pace.after(self.connection.bytes_received(), now);
-        if !self.pace.is_catching_up() && !busy {
+        if !self.pace.is_catching_up() && !self.outlet.is_busy() {
             self.outlet.hurry();
         }
         if let Some(pause) = pause {

@@ -89,6 +89,7 @@ fn outbox(settings: &Settings) -> Option<Spec> {
     };
     Some(Spec {
         tables: settings.tables("outbox.tables")?,
+        message_prefix: settings.optional("outbox.message_prefix")?,
         headers: headers(settings),
         columns,
         route: Route {

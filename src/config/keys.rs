@@ -63,7 +63,7 @@ pub static KEYS: &[Key] = &[
         "How rows are read: \"wal\" by logical replication, \"poll\" by their status, for servers without it."),
     key("outbox.tables", Kind::Tables, Value("public.outbox"), Works,
         "The outbox tables, each as schema.table. Names are read as PostgreSQL reads them: quote capitals and odd characters."),
-    key("outbox.message_prefix", Kind::Text, Value(""), NotYet(&[]),
+    key("outbox.message_prefix", Kind::Text, Value(""), Works,
         "Not empty: also relay messages of pg_logical_emit_message(true, prefix, …) whose content is a JSON object."),
     key("outbox.columns.id", Kind::Name, Value("id"), Works,
         "The column with the event's id, sent as header \"id\": how consumers recognise a duplicate."),

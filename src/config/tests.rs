@@ -72,6 +72,7 @@ fn two_values_are_enough() {
                     name: "outbox",
                 },
             ],
+            message_prefix: None,
             columns: Columns {
                 id: "id",
                 aggregate_type: "aggregate_type",

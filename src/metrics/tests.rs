@@ -123,6 +123,7 @@ fn everything_with_known_labels_is_there_from_the_first_scrape() {
     outbox_relay_commit_to_delivery_seconds_sum
     outbox_relay_confirmed_lsn
     outbox_relay_events_rejected_total{reason="invalid_headers"}
+    outbox_relay_events_rejected_total{reason="invalid_message"}
     outbox_relay_events_rejected_total{reason="invalid_partition"}
     outbox_relay_events_rejected_total{reason="invalid_topic"}
     outbox_relay_events_rejected_total{reason="null"}

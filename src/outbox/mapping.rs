@@ -8,7 +8,7 @@ use super::function::Function;
 use super::spec::{Columns, Spec, TableName};
 use super::template::{Piece, Template};
 use super::zone::Zone;
-use crate::wal::pgoutput::Relation;
+use crate::wal::pgoutput::{Column, Relation, RelationId};
 
 /// How to read the rows of one table, until its next `Relation` message.
 #[derive(Debug, Clone)]
@@ -107,7 +107,8 @@ fn listed(columns: &[String]) -> String {
 
 // Object ids of built-in types never change (src/include/catalog/pg_type.dat).
 const BYTEA: u32 = 17;
-const INT8: u32 = 20;
+pub(super) const INT8: u32 = 20;
+pub(super) const TEXT: u32 = 25;
 const TIMESTAMP: u32 = 1114;
 const TIMESTAMPTZ: u32 = 1184;
 
@@ -148,6 +149,26 @@ impl Mapping {
         base_type: u32,
     ) -> Result<(), MappingError> {
         timestamp_type(&spec.columns, table, column, base_type).map(drop)
+    }
+
+    /// The same for rows that are not replicated: their `columns` are those of [`Spec::mapped_columns`], each with its base type.
+    ///
+    /// # Errors
+    /// If one that `spec` needs is missing or cannot serve.
+    pub fn of_columns(
+        spec: &Spec,
+        table: TableName,
+        columns: impl IntoIterator<Item = (String, u32)>,
+    ) -> Result<Self, MappingError> {
+        let column = |(name, type_id)| Column { key: false, name, type_id, type_modifier: -1 };
+        let relation = Relation {
+            id: RelationId(0),
+            schema: String::new(),
+            name: String::new(),
+            replica_identity: b'n',
+            columns: columns.into_iter().map(column).collect(),
+        };
+        Self::new(spec, table, &relation, |type_id| type_id)
     }
 
     /// Matches `relation` with `spec`. `base_type` gives a domain's base type, and any other type itself.

@@ -124,18 +124,21 @@ pub enum RejectionReason {
     Null,
     /// The column with further headers holds none.
     InvalidHeaders,
+    /// The content of a logical message is no JSON object.
+    InvalidMessage,
     /// Refused by the broker for another reason.
     Refused,
 }
 
 impl RejectionReason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooLarge,
         Self::InvalidTopic,
         Self::InvalidPartition,
         Self::Null,
         Self::InvalidHeaders,
+        Self::InvalidMessage,
         Self::Refused,
     ];
 
@@ -148,6 +151,7 @@ impl RejectionReason {
             Self::InvalidPartition => "invalid_partition",
             Self::Null => "null",
             Self::InvalidHeaders => "invalid_headers",
+            Self::InvalidMessage => "invalid_message",
             Self::Refused => "refused",
         }
     }

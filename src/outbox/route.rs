@@ -9,6 +9,7 @@ use super::event::{Event, RowError};
 use super::mapping::{Field, Mapping, Part, Source};
 use super::record::{Header, Record, Rejection, RejectionReason, Token, Topic};
 use super::unpacked::unpack;
+use crate::wal::UnixMillis;
 use crate::wal::pgoutput::Tuple;
 
 /// Routes events. It remembers the topics it has seen, so that a topic's name is checked and kept once.
@@ -82,6 +83,28 @@ impl Router {
                 Err(Rejected { rejection: Rejection { event_id, reason, detail }, letter })
             }
         })
+    }
+
+    /// What becomes of an event whose `content` cannot be read; `detail` says which it is, and why. Its headers are an `id` that is
+    /// null, and `stamps`.
+    #[must_use]
+    pub fn unreadable(
+        &self,
+        content: Bytes,
+        timestamp: UnixMillis,
+        detail: String,
+        token: Token,
+        stamps: impl IntoIterator<Item = Header>,
+    ) -> Rejected {
+        let reason = RejectionReason::InvalidMessage;
+        let id = Header { name: self.id.clone(), value: None };
+        let headers = std::iter::once(id).chain(stamps).collect();
+        let letter = self.dead_letters.clone().map(|topic| {
+            let record =
+                Record { token, topic, partition: None, key: None, value: Some(content), timestamp, headers };
+            record.marked_as_dead_letter(reason, None)
+        });
+        Rejected { rejection: Rejection { event_id: String::new(), reason, detail }, letter }
     }
 
     /// Topic and partition of an event that Kafka can take; else why not.

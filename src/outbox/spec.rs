@@ -10,6 +10,8 @@ use super::zone::Zone;
 pub struct Spec {
     /// `outbox.tables`.
     pub tables: Vec<TableName>,
+    /// `outbox.message_prefix`: the prefix of logical messages that are events; `None`: none are.
+    pub message_prefix: Option<String>,
     /// `[outbox.columns]`.
     pub columns: Columns,
     /// `[outbox.headers]`, in order.

@@ -75,7 +75,8 @@ impl Template {
                         match rest.next() {
                             Some((_, '}')) if !quoted => break,
                             Some((_, next)) if quoted || next != '{' => {
-                                quoted ^= next == '"';
+                                // In a column's name a quote is a letter.
+                                quoted ^= next == '"' && inner.contains('|');
                                 inner.push(next);
                             }
                             _ => return Err(TemplateError::Unclosed(at)),
@@ -164,13 +165,18 @@ impl Template {
 
 /// What stands between braces: a name, and functions behind `|`.
 fn placeholder(inner: &str, at: usize) -> Result<Piece, TemplateError> {
+    let (name, behind) = inner.split_once('|').map_or((inner, None), |(name, behind)| (name, Some(behind)));
+    if name.is_empty() {
+        return Err(TemplateError::Empty(at));
+    }
     let mut quoted = false;
-    let mut words = inner.split(|c: char| {
-        quoted ^= c == '"';
-        c == '|' && !quoted
+    let words = behind.map(|behind| {
+        behind.split(move |c: char| {
+            quoted ^= c == '"';
+            c == '|' && !quoted
+        })
     });
-    let name = words.next().filter(|name| !name.is_empty()).ok_or(TemplateError::Empty(at))?;
-    let functions = words.map(|word| {
+    let functions = words.into_iter().flatten().map(|word| {
         Function::parse(word).ok_or_else(|| TemplateError::Function { at, function: word.to_owned() })
     });
     Ok(Piece::Placeholder(name.to_owned(), functions.collect::<Result<_, _>>()?))
@@ -227,6 +233,7 @@ mod tests {
         assert_eq!(shape("plain"), "'plain'");
         assert_eq!(shape(""), "");
         assert_eq!(shape("{Zoë}"), "<Zoë>");
+        assert_eq!(shape("{3\" pipes}"), "<3\" pipes>");
     }
 
     #[test]

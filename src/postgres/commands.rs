@@ -122,14 +122,20 @@ impl Connection {
     }
 
     /// Starts streaming from `slot`, at the position the slot has itself, and returns when the server has agreed.
-    /// Then come [`Connection::next_frame`] and [`Connection::progress`].
+    /// Then come [`Connection::next_frame`] and [`Connection::progress`]. With `messages`, those of `pg_logical_emit_message` are
+    /// sent as well.
     ///
     /// # Errors
     ///
     /// As [`Connection::simple_query`]; 55006 if somebody else uses the slot.
-    pub async fn start_replication(&mut self, slot: &str, publications: &[&str]) -> Result<(), Error> {
+    pub async fn start_replication(
+        &mut self,
+        slot: &str,
+        publications: &[&str],
+        messages: bool,
+    ) -> Result<(), Error> {
         let action = format!("start replication from slot \"{slot}\"");
-        match self.run(action.into(), &start_command(slot, publications)).await? {
+        match self.run(action.into(), &start_command(slot, publications, messages)).await? {
             Answer::CopyBoth => {
                 self.action = format!("stream from slot \"{slot}\"").into();
                 Ok(())
@@ -197,13 +203,14 @@ impl Connection {
     }
 }
 
-fn start_command(slot: &str, publications: &[&str]) -> String {
+fn start_command(slot: &str, publications: &[&str], messages: bool) -> String {
     let publications: Vec<String> = publications.iter().map(|name| identifier(name)).collect();
     // 0/0: the slot knows where to go on. Protocol 1: a transaction comes after its commit, whole, row by row.
     format!(
-        "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})",
+        "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}{})",
         identifier(slot),
-        literal(&publications.join(","))
+        literal(&publications.join(",")),
+        if messages { ", messages 'true'" } else { "" }
     )
 }
 
@@ -224,7 +231,7 @@ mod tests {
     #[test]
     fn names_are_quoted_inside_and_outside() {
         assert_eq!(
-            start_command("orders", &["a", "Ö \"b\"", "it's, \\"]),
+            start_command("orders", &["a", "Ö \"b\"", "it's, \\"], false),
             "START_REPLICATION SLOT \"orders\" LOGICAL 0/0 (proto_version '1', publication_names \
              '\"a\",\"Ö \"\"b\"\"\",\"it''s, \\\"')"
         );
@@ -232,14 +239,14 @@ mod tests {
     /// Trap 4.11 of docs/traps.md. A position of ours could only be too high, or be passed over.
     #[test]
     fn the_slot_says_where_streaming_starts() {
-        let command = start_command("s", &["p"]);
+        let command = start_command("s", &["p"], true);
         assert!(command.contains(" LOGICAL 0/0 ("), "{command}");
     }
 
     /// Trap 4.19 of docs/traps.md. `streaming` is an option of later protocols.
     #[test]
     fn a_transaction_comes_after_its_commit() {
-        let command = start_command("s", &["p"]);
+        let command = start_command("s", &["p"], true);
         assert!(command.contains("proto_version '1'") && !command.contains("streaming"), "{command}");
     }
 }

@@ -59,7 +59,7 @@ async fn play(bytes: &[u8]) -> (Vec<Frame>, Error) {
         let info = info();
         startup::log_in(&mut connection, &info, &info.hosts[0]).await?;
         connection.identify_system().await?;
-        connection.start_replication("s", &["p"]).await?;
+        connection.start_replication("s", &["p"], false).await?;
         loop {
             match connection.next_frame()? {
                 Some(frame) => frames.push(frame),

@@ -47,7 +47,7 @@ pub struct Outlet {
 
 /// Why a record was not taken.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// Kafka can never take it.
     Rejected(Box<Record>, Rejection),
     /// The producer failed.
@@ -207,7 +207,7 @@ impl Outlet {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub(super) fn offer(&mut self, record: Record) -> Result<(), Refused> {
+    pub(crate) fn offer(&mut self, record: Record) -> Result<(), Refused> {
         match self.topics.get(&record.topic) {
             Some(partitions) if fits(&record, *partitions) => self.produce(record),
             // The topic is new to us, or may have been given more partitions since it was asked for.
@@ -238,7 +238,7 @@ impl Outlet {
     }
 
     /// Nothing more is to be expected soon: what was produced goes out now.
-    pub(super) fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.producer.hurry();
     }
 
@@ -249,7 +249,7 @@ impl Outlet {
     ///
     /// # Errors
     /// See [`Refused`]: the held record was offered again and was not taken.
-    pub(super) async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), Refused> {
+    pub(crate) async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), Refused> {
         let held = match &mut self.held {
             Some(held) => &mut held.wait,
             None => &mut Wait::Off,
@@ -272,7 +272,7 @@ impl Outlet {
 
     /// A record is held.
     #[must_use]
-    pub(super) fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         self.held.is_some()
     }
 
@@ -298,7 +298,7 @@ impl Outlet {
 
     /// What keeps records from moving, as far as is known here.
     #[must_use]
-    pub(super) fn blocked(&self) -> Option<(On, String)> {
+    pub(crate) fn blocked(&self) -> Option<(On, String)> {
         let held = self.held.as_ref().and_then(|held| held.reason.clone());
         let away = self.reach.reason().filter(|_| self.reach.is_away());
         let no_id = self.no_producer_id.map(|_| (On::Kafka, NO_PRODUCER_ID.to_owned()));

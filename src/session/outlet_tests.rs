@@ -11,8 +11,10 @@ use crate::kafka::Client;
 /// A cluster that a new client reaches or not, and a producer that has forgotten it.
 #[derive(Clone, Default)]
 struct Forgetful {
-    /// The channel stays open.
-    _events: Option<mpsc::UnboundedSender<Event>>,
+    /// Of the latest producer.
+    events: Arc<Mutex<Option<mpsc::UnboundedSender<Event>>>>,
+    /// Records need not linger.
+    hurries: bool,
     reachable: Arc<AtomicBool>,
     remembers: Arc<AtomicBool>,
     /// What it was told of its servers again.
@@ -35,7 +37,7 @@ impl Client for Forgetful {
     }
 
     fn hurry(&self) -> bool {
-        false
+        self.hurries
     }
 
     fn give_up(&self) {}
@@ -61,7 +63,8 @@ impl Client for Forgetful {
         _: &[(&str, &str)],
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Box<dyn Client>, kafka::Error> {
-        Ok(Box::new(Self { _events: Some(events), ..self.clone() }))
+        *self.events.lock().unwrap() = Some(events);
+        Ok(Box::new(self.clone()))
     }
 }
 
@@ -124,4 +127,54 @@ async fn a_producer_that_finds_nobody_where_a_new_client_does_is_of_no_use() {
     outlet.renew().unwrap();
     assert!(says(&mut outlet).await.is_none());
     assert!(!outlet.is_blocked());
+}
+
+/// A record for a topic that is there.
+fn record(token: usize) -> Record {
+    Record {
+        token: crate::outbox::Token(token),
+        topic: Topic::new(b"order").unwrap(),
+        partition: None,
+        key: None,
+        value: None,
+        timestamp: crate::wal::UnixMillis(1),
+        headers: Vec::new(),
+    }
+}
+
+/// An outlet that has taken so many records.
+async fn full(client: &Forgetful, records: usize) -> Outlet {
+    client.remembers.store(true, Ordering::Relaxed);
+    let mut outlet = outlet(client);
+    for token in 0..records {
+        outlet.offer(record(token)).unwrap();
+        // The first one asks for its topic.
+        while outlet.is_holding() {
+            outlet.wait(&mut Vec::new()).await.unwrap();
+        }
+    }
+    outlet
+}
+
+#[tokio::test(start_paused = true)]
+async fn kafka_is_busy_with_what_was_hurried_until_it_is_reported() {
+    let client = Forgetful { hurries: true, ..Forgetful::default() };
+    let mut outlet = full(&client, IN_FLIGHT).await;
+    assert!(!outlet.is_busy(), "what may still linger is not on its way");
+    outlet.hurry();
+    assert!(outlet.is_busy());
+    let report = Event::Delivered(crate::outbox::Token(0));
+    client.events.lock().unwrap().as_ref().unwrap().send(report).unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        outlet.wait(&mut events).await.unwrap();
+    }
+    assert!(!outlet.is_busy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sets_linger_ms_is_not_waited_for() {
+    let mut outlet = full(&Forgetful::default(), IN_FLIGHT).await;
+    outlet.hurry();
+    assert!(!outlet.is_busy());
 }

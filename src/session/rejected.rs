@@ -175,6 +175,9 @@ fn told(rejection: &Rejection, too_large: Option<&TooLarge>, client: &Client, de
             "give the topic more partitions, or correct route.partition".to_owned()
         }
         (RejectionReason::Null, _) => "correct the configuration".to_owned(),
+        (RejectionReason::InvalidMessage, _) => {
+            "correct outbox.message_prefix, or let applications write JSON objects as its messages".to_owned()
+        }
         (RejectionReason::InvalidHeaders, _) => {
             "correct outbox.columns.headers, or let applications write objects into its column".to_owned()
         }

@@ -27,7 +27,7 @@ pub(super) struct Started {
     pub(super) control: Box<dyn ControlLink>,
     /// How to reach the same server again.
     pub(super) server: ConnInfo,
-    pub(super) relay: Relay,
+    pub(super) relay: Box<Relay>,
     /// The outbox tables.
     pub(super) outboxes: Vec<Outbox>,
     /// `server_version_num`.
@@ -87,7 +87,8 @@ pub(super) async fn start(
     if survey.slot.is_none() {
         create_slot(&mut connection, &catalog, slot_name, survey.server.in_recovery, status).await?;
     }
-    connection.start_replication(slot_name, &[&config.postgres.publication]).await?;
+    let messages = config.outbox.message_prefix.is_some();
+    connection.start_replication(slot_name, &[&config.postgres.publication], messages).await?;
 
     // Only now, as its owner: nobody else can move the slot any more.
     let slot = catalog.slot(slot_name).await?.unwrap_or_default();
@@ -118,8 +119,8 @@ pub(super) fn relay(
     system_id: &str,
     timelines: Timelines,
     confirmed_flush: Lsn,
-) -> Relay {
-    Relay::new(Start {
+) -> Box<Relay> {
+    Box::new(Relay::new(Start {
         spec: config.outbox.clone(),
         outboxes: outboxes.iter().map(|outbox| outbox.table.id).collect(),
         source: format!("{system_id}/{}", config.postgres.slot),
@@ -131,7 +132,7 @@ pub(super) fn relay(
             OnRejected::DeadLetter(topic) => Some(topic.clone()),
         },
         max_in_flight: usize::try_from(config.delivery.max_in_flight).unwrap_or(usize::MAX),
-    })
+    }))
 }
 
 impl Known {

@@ -150,7 +150,7 @@ mod tests {
         };
         let route =
             Route { topic: template("e.{aggregate_type}"), key: template("{aggregate_id}"), partition: None };
-        let spec = Spec { tables: vec![outbox()], columns, headers: Vec::new(), route };
+        let spec = Spec { tables: vec![outbox()], message_prefix: None, columns, headers: Vec::new(), route };
         let name = || "outbox_relay".to_owned();
         Objects { outbox: spec, role: name(), publication: name(), slot: name() }
     }

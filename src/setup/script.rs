@@ -125,6 +125,7 @@ mod tests {
         Objects {
             outbox: Spec {
                 tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
+                message_prefix: None,
                 columns: Columns {
                     id: "id".to_owned(),
                     aggregate_type: "aggregate_type".to_owned(),

@@ -6,7 +6,7 @@
 
 mod decode;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::timestamp::PgTimestamp;
 use crate::lsn::Lsn;
@@ -196,6 +196,21 @@ pub enum Value {
     Text(Bytes),
     /// As the type's send function writes it; only with `binary 'true'`, which the relay does not ask for.
     Binary(Bytes),
+}
+
+/// A row that no table has: its values as text, `None` for NULL.
+impl FromIterator<Option<Bytes>> for Tuple {
+    fn from_iter<I: IntoIterator<Item = Option<Bytes>>>(values: I) -> Self {
+        let mut message = BytesMut::new();
+        let place = |value: Option<Bytes>| {
+            let Some(text) = value else { return Place::Null };
+            let at = message.len();
+            message.extend_from_slice(&text);
+            Place::Text { at, len: text.len() }
+        };
+        let values = values.into_iter().map(place).collect();
+        Self { message: message.freeze(), values }
+    }
 }
 
 impl Tuple {

@@ -100,7 +100,7 @@ fn play(bytes: Bytes, step: usize) -> (Vec<Frame>, String) {
     let session = async {
         let mut connection = Connection::over(Server { bytes, step }, &info, &info.hosts[0]).await?;
         connection.identify_system().await?;
-        connection.start_replication("s", &["p"]).await?;
+        connection.start_replication("s", &["p"], false).await?;
         loop {
             match connection.next_frame()? {
                 Some(frame) => frames.push(frame),

@@ -19,6 +19,7 @@ pub(crate) fn start(sql: &str) -> Start {
     Start {
         spec: Spec {
             tables: directive("tables").unwrap().split(", ").map(table).collect(),
+            message_prefix: None,
             columns: Columns {
                 timestamp: directive("timestamp").map(str::to_owned),
                 ..crate::wire::columns()

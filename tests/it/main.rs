@@ -18,6 +18,7 @@ mod kafka_rights;
 mod life;
 mod lost;
 mod main_job;
+mod messages;
 mod own_server;
 mod postgres_connection;
 mod postgres_login;

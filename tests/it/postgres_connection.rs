@@ -52,7 +52,7 @@ async fn streaming(options: &str) -> (Database, Connection) {
     let created = connection.create_slot(&database.name, true).await.unwrap();
     assert_eq!(created.name, database.name);
     assert!(created.consistent_point > Lsn::ZERO);
-    connection.start_replication(&database.name, &["the 'odd', \"name"]).await.unwrap();
+    connection.start_replication(&database.name, &["the 'odd', \"name"], false).await.unwrap();
     (database, connection)
 }
 
@@ -102,7 +102,7 @@ async fn a_terminated_walsender_says_why_with_every_field() {
     let (database, mut connection) = streaming("").await;
     let busy = async {
         let mut second = Connection::connect(&database.info()).await.unwrap();
-        second.start_replication(&database.name, &["any"]).await.unwrap_err()
+        second.start_replication(&database.name, &["any"], false).await.unwrap_err()
     };
     let busy = busy.await;
     assert_eq!(
@@ -135,7 +135,7 @@ async fn an_absent_publication_is_told_by_an_error_or_from_18_on_by_a_notice() {
     database.client.batch_execute("CREATE TABLE outbox (id int)").await.unwrap();
     let mut connection = Connection::connect(&database.info()).await.unwrap();
     connection.create_slot(&database.name, false).await.unwrap();
-    connection.start_replication(&database.name, &["absent"]).await.unwrap();
+    connection.start_replication(&database.name, &["absent"], false).await.unwrap();
     database.client.batch_execute("INSERT INTO outbox VALUES (1)").await.unwrap();
     let told = loop {
         match next(&mut connection).await {

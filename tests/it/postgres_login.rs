@@ -139,7 +139,7 @@ async fn the_server_is_identified_and_its_role_is_checked() {
 async fn what_is_absent_or_forbidden_stops() {
     let database = Database::create("").await;
     let mut connection = Connection::connect(&database.info()).await.unwrap();
-    let absent = connection.start_replication("no_such_slot", &["p"]).await.unwrap_err();
+    let absent = connection.start_replication("no_such_slot", &["p"], false).await.unwrap_err();
     assert_eq!((absent.server().unwrap().code.as_str(), absent.disposition()), ("42704", Disposition::Stop));
     assert!(absent.to_string().starts_with("start replication from slot \"no_such_slot\": ERROR 42704: "));
     connection.create_slot(&database.name, false).await.unwrap();

@@ -99,6 +99,11 @@ async fn null_payloads_are_tombstones() {
 }
 
 #[tokio::test]
+async fn messages_are_events_without_rows() {
+    run("An outbox without rows").await;
+}
+
+#[tokio::test]
 async fn an_event_whose_headers_are_no_object_is_rejected() {
     let outbox = Outbox::create().await;
     outbox.sql("ALTER TABLE outbox ADD more text").await;

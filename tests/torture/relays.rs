@@ -49,6 +49,7 @@ impl Relays {
             format!("postgres.url={postgres}"),
             format!("kafka.bootstrap.servers={}:{kafka}", crate::machine::KAFKA),
             "delivery.drain_timeout=3s".to_owned(),
+            "outbox.message_prefix=outbox".to_owned(),
         ];
         Ok(Self {
             program,

@@ -209,18 +209,28 @@ fn broken(client: &Client, error: Error, end: End) -> Result<End> {
     Err(error).context("a writer's statement failed")
 }
 
+/// Writes events as rows or, all of them, as messages.
 async fn insert(client: &Client, events: &[Event]) -> Result<(), Error> {
     let ids: Vec<_> = events.iter().map(|event| event.id.to_string()).collect();
     let types: Vec<_> = events.iter().map(|event| event.aggregate_type).collect();
     let keys: Vec<_> = events.iter().map(|event| event.aggregate_id.as_deref()).collect();
     let event_types: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
     let payloads: Vec<_> = events.iter().map(|event| event.payload.as_deref()).collect();
-    let sql = "INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload)
-               SELECT id::uuid, type, key, event_type, payload::jsonb
-               FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
-                    AS row (id, type, key, event_type, payload, number)
-               ORDER BY number";
-    client.execute(sql, &[&ids, &types, &keys, &event_types, &payloads]).await.map(drop)
+    let rows = "INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload)
+                SELECT id::uuid, type, key, event_type, payload::jsonb FROM event";
+    let messages = "SELECT count(pg_logical_emit_message(true, 'outbox', jsonb_build_object(
+                        'id', id, 'aggregate_type', type, 'aggregate_id', key, 'event_type', event_type,
+                        'payload', payload::jsonb)::text)) FROM event";
+    let as_messages = events.first().is_some_and(|event| event.id.0.is_multiple_of(4));
+    let sql = format!(
+        "WITH event AS MATERIALIZED (
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+                 AS row (id, type, key, event_type, payload, number)
+             ORDER BY number)
+         {}",
+        if as_messages { messages } else { rows }
+    );
+    client.execute(&sql, &[&ids, &types, &keys, &event_types, &payloads]).await.map(drop)
 }
 
 async fn is_in_ledger(client: &mut Client, info: &ConnInfo, name: Id) -> Result<bool> {

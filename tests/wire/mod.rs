@@ -282,6 +282,7 @@ pub(crate) fn spec(schemas: &[&str]) -> Spec {
     let table = |schema: &&str| TableName { schema: (*schema).to_owned(), name: "outbox".to_owned() };
     Spec {
         tables: schemas.iter().map(table).collect(),
+        message_prefix: None,
         columns: columns(),
         headers: vec![("event_type".to_owned(), template("{event_type}"))],
         route: Route {

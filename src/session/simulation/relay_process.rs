@@ -147,7 +147,7 @@ async fn start<'a>(
     }
     let (mut connection, number) = world.postgres.connect().map_err(Error::Replication)?;
     let publications = [config.postgres.publication.as_str()];
-    let begun = connection.start_replication(&config.postgres.slot, &publications);
+    let begun = connection.start_replication(&config.postgres.slot, &publications, false);
     let late = |_| crate::postgres::error::Error::Closed { action: "start replication".into() };
     timeout(Duration::from_secs(10), begun).await.map_err(late)??;
     *last = Some(number);
