@@ -41,6 +41,7 @@ pub mod findings;
 pub mod setup;
 
 // What ties them together, and how long.
+pub mod republish;
 pub mod session;
 pub mod supervisor;
 

@@ -50,6 +50,15 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             Ok(u8::from(!fine?))
         }),
+        Command::Republish(options) => load(&arguments).and_then(|(config, server)| {
+            let runtime = runtime()?;
+            let mut stdin = std::io::stdin().is_terminal().then(|| std::io::stdin().lock());
+            let answers = stdin.as_mut().map(|stdin| stdin as &mut dyn std::io::BufRead);
+            let ended =
+                runtime.block_on(cli::republish::run(options, &config, &server, answers, &mut out, &mut err));
+            runtime.shutdown_background();
+            Ok(ended?)
+        }),
         Command::Config(output) => {
             config::effective(arguments.config.as_deref(), std::env::vars_os(), &arguments.set)
                 .map_err(anyhow::Error::from)

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod config;
 pub mod log;
+pub mod republish;
 pub mod setup;
 pub mod status;
 
@@ -68,6 +69,11 @@ pub enum Command {
     Status(Status),
     /// Print the effective configuration with the origin of each value, secrets hidden
     Config(Output),
+    /// Send chosen rows of the outbox again: by id, by time, by status, by aggregate
+    ///
+    /// All given conditions must hold. Rows are sent as they are in the table now, in the order of their time and id, with the header
+    /// "republished". A relay may run beside it. Exit status 1 if Kafka did not take all of them.
+    Republish(Republish),
 }
 
 /// How results are written.
@@ -103,6 +109,50 @@ pub struct Status {
     /// Look again every second until interrupted
     #[arg(long)]
     pub watch: bool,
+
+    /// How results are written.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Arguments of `republish`.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).multiple(true)
+    .args(["id", "since", "until", "status", "aggregate"])))]
+pub struct Republish {
+    /// Rows with these ids; may be repeated, or take several with commas
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub id: Vec<String>,
+
+    /// Rows not older than this, as PostgreSQL reads a time: "2026-01-31 12:00+01"
+    ///
+    /// By outbox.columns.timestamp, or by the column created_at.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// Rows older than this
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// Rows whose column status has this value, such as PENDING
+    #[arg(long)]
+    pub status: Option<String>,
+
+    /// Rows of this aggregate type, and of this aggregate id if it is given
+    #[arg(long, value_name = "TYPE[/ID]")]
+    pub aggregate: Option<String>,
+
+    /// Count, show some, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask, however many there are
+    #[arg(long)]
+    pub yes: bool,
+
+    /// So many a second at most
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
 
     /// How results are written.
     #[command(flatten)]
@@ -185,12 +235,13 @@ mod tests {
         Usage: outbox-relay [OPTIONS] <COMMAND>
 
         Commands:
-          run     Relay until told to stop by SIGTERM or SIGINT
-          check   Look at everything the relay needs, and print every problem at once
-          setup   Create what is missing: table, role and its grants, publication, slot
-          status  Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
-          config  Print the effective configuration with the origin of each value, secrets hidden
-          help    Print this message or the help of the given subcommand(s)
+          run        Relay until told to stop by SIGTERM or SIGINT
+          check      Look at everything the relay needs, and print every problem at once
+          setup      Create what is missing: table, role and its grants, publication, slot
+          status     Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
+          config     Print the effective configuration with the origin of each value, secrets hidden
+          republish  Send chosen rows of the outbox again: by id, by time, by status, by aggregate
+          help       Print this message or the help of the given subcommand(s)
 
         Options:
           -c, --config <FILE>
@@ -236,12 +287,13 @@ mod tests {
         Usage: outbox-relay [OPTIONS] <COMMAND>
 
         Commands:
-          run     Relay until told to stop by SIGTERM or SIGINT
-          check   Look at everything the relay needs, and print every problem at once
-          setup   Create what is missing: table, role and its grants, publication, slot
-          status  Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
-          config  Print the effective configuration with the origin of each value, secrets hidden
-          help    Print this message or the help of the given subcommand(s)
+          run        Relay until told to stop by SIGTERM or SIGINT
+          check      Look at everything the relay needs, and print every problem at once
+          setup      Create what is missing: table, role and its grants, publication, slot
+          status     Tell where the relay stands, from PostgreSQL and, if it runs, from its HTTP endpoint
+          config     Print the effective configuration with the origin of each value, secrets hidden
+          republish  Send chosen rows of the outbox again: by id, by time, by status, by aggregate
+          help       Print this message or the help of the given subcommand(s)
 
         Options:
           -c, --config <FILE>    The configuration, a TOML file

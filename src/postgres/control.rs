@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 
 use super::conninfo::{ConnInfo, Host};
 use super::error::Error;
@@ -257,6 +258,26 @@ impl Catalog {
             Ok(rows) => rows.map_err(wrong(action)),
             Err(_) => Err(Error::Timeout { action: action.into(), limit: ANSWER }),
         }
+    }
+}
+
+impl Catalog {
+    /// The rows of `sql`, each value as its type's output function prints it.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub(crate) async fn texts(
+        &self,
+        action: &'static str,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<Bytes>>>, Error> {
+        let messages = self.0.simple_query(sql).await.map_err(wrong(action))?;
+        let text = |value: Option<&str>| value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|index| text(row.get(index))).collect()),
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 }
 

@@ -4,6 +4,7 @@
 //! as slices of the socket buffer. What the bodies mean is not known here (that is `wal`), and neither is when a
 //! position may be confirmed: the caller queues finished status updates.
 
+pub mod chosen;
 pub mod connection;
 pub mod conninfo;
 pub mod control;

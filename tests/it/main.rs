@@ -27,6 +27,7 @@ mod readme;
 mod records;
 mod refusals;
 mod rejected;
+mod republish;
 mod routing;
 mod servers;
 mod setup;
