@@ -35,19 +35,24 @@ pub(crate) fn draw(json: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         files.push(file);
         Ok(())
     };
-    let scenarios = &found["scenarios"];
-    for (index, case) in list(&scenarios["drain"]["cases"]).iter().enumerate() {
+    let scenarios = at(&found, "/scenarios");
+    for (index, case) in list(at(scenarios, "/drain/cases")).iter().enumerate() {
         picture(format!("drain-{}.svg", index + 1), &|area| drain(area, case))?;
     }
-    for rate in list(&scenarios["delay"]["rates"]) {
-        picture(format!("delay-{}.svg", rate["rate"]), &|area| delay(area, rate))?;
+    for rate in list(at(scenarios, "/delay/rates")) {
+        picture(format!("delay-{}.svg", at(rate, "/rate")), &|area| delay(area, rate))?;
     }
-    if let Some(memory) = list(&scenarios["outage"]["memory"]).first() {
+    if let Some(memory) = list(at(scenarios, "/outage/memory")).first() {
         let marks: Vec<_> =
-            list(&scenarios["outage"]["killed_leads_caught_up"][0]).iter().map(number).collect();
+            list(at(scenarios, "/outage/killed_leads_caught_up/0")).iter().map(number).collect();
         picture("outage.svg".to_owned(), &|area| outage(area, memory, &marks))?;
     }
     Ok(files)
+}
+
+/// What `value` has at this JSON pointer; nothing is `null`.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -64,7 +69,7 @@ fn text(value: &Value) -> &str {
 
 /// Pairs of numbers.
 fn points(value: &Value) -> Vec<(f64, f64)> {
-    list(value).iter().map(|point| (number(&point[0]), number(&point[1]))).collect()
+    list(value).iter().map(|point| (number(at(point, "/0")), number(at(point, "/1")))).collect()
 }
 
 /// Who is measured: the relay stands out.
@@ -92,13 +97,13 @@ fn drain(area: &Area<'_>, case: &Value) -> Result<()> {
     let bars: Vec<(&str, RGBColor, f64)> = WHO
         .iter()
         .filter_map(|(who, over, name)| {
-            let runs = list(&case["runs"]).iter();
-            let runs = runs.filter(|run| (text(&run["who"]), text(&run["over"])) == (who, over));
-            let rates: Runs = runs.map(|run| number(&run["rows_per_second"])).collect();
+            let runs = list(at(case, "/runs")).iter();
+            let runs = runs.filter(|run| (text(at(run, "/who")), text(at(run, "/over"))) == (who, over));
+            let rates: Runs = runs.map(|run| number(at(run, "/rows_per_second"))).collect();
             (!rates.0.is_empty()).then(|| (*name, color(who), rates.median()))
         })
         .collect();
-    let area = area.titled(&format!("Drain: {}; rows/s", text(&case["case"])), TITLE)?;
+    let area = area.titled(&format!("Drain: {}; rows/s", text(at(case, "/case"))), TITLE)?;
     let most = bars.iter().map(|(.., rate)| *rate).fold(1.0, f64::max);
     let (width, height) = area.dim_in_pixel();
     let (left, right) = (230, 80);
@@ -118,10 +123,9 @@ fn drain(area: &Area<'_>, case: &Value) -> Result<()> {
 
 /// How many of the events take how long.
 fn delay(area: &Area<'_>, rate: &Value) -> Result<()> {
-    let of = |path: &[&str]| -> Vec<(f64, f64)> {
-        let runs = list(&rate["runs"]).iter();
-        let all: Vec<_> =
-            runs.map(|run| points(&path.iter().fold(run, |at, name| &at[*name])["distribution"])).collect();
+    let of = |path: &str| -> Vec<(f64, f64)> {
+        let runs = list(at(rate, "/runs")).iter();
+        let all: Vec<_> = runs.map(|run| points(at(run, path))).collect();
         let shares = all.first().map_or(0, Vec::len);
         let share = |index: usize| {
             let of_runs = || all.iter().filter_map(|run| run.get(index));
@@ -133,14 +137,14 @@ fn delay(area: &Area<'_>, rate: &Value) -> Result<()> {
     // As far from the left as a share is from 100 %, on a scale of tenths: 90, 99, 99.9 %.
     let place = |share: f64| -(1.0 - share).log10();
     let lines = [
-        ("relay, from the answer to COMMIT", of(&["relay", "from_answer"]), color("relay")),
-        ("bare producer beside the same commits", of(&["loaded"]), RGBColor(220, 130, 40)),
-        ("bare producer", of(&["producer"]), color("producer")),
+        ("relay, from the answer to COMMIT", of("/relay/from_answer/distribution"), color("relay")),
+        ("bare producer beside the same commits", of("/loaded/distribution"), RGBColor(220, 130, 40)),
+        ("bare producer", of("/producer/distribution"), color("producer")),
     ];
     let most = lines.iter().flat_map(|(_, line, _)| line).map(|(_, ms)| *ms).fold(1.0, f64::max) * 1.5;
     let title = format!(
         "Delay at {} commits/s: events, %, and how many ms they take at most",
-        thousands(rate["rate"].as_u64().unwrap_or(0))
+        thousands(at(rate, "/rate").as_u64().unwrap_or(0))
     );
     let mut chart = ChartBuilder::on(area)
         .caption(title, TITLE)
@@ -152,7 +156,7 @@ fn delay(area: &Area<'_>, rate: &Value) -> Result<()> {
     chart
         .configure_mesh()
         .x_labels(4)
-        .x_label_formatter(&|place| format!("{}", 100.0 - 100.0 / 10f64.powi(place.round() as i32)))
+        .x_label_formatter(&|place: &f64| format!("{}", 100.0 - 100.0 / 10f64.powi(place.round() as i32)))
         .y_label_formatter(&|ms| format!("{ms}"))
         .label_style(FONT)
         .draw()?;
