@@ -149,6 +149,7 @@ fn delay(area: &Area<'_>, rate: &Value) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .caption(title, TITLE)
         .margin(8)
+        .margin_right(28)
         .x_label_area_size(28)
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..3.0, (0.1..most).log_scale())
@@ -172,7 +173,7 @@ fn delay(area: &Area<'_>, rate: &Value) -> Result<()> {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .label_font(FONT)
         .background_style(WHITE.mix(0.8))
         .draw()?;
@@ -189,8 +190,8 @@ fn outage(area: &Area<'_>, memory: &Value, marks: &[f64]) -> Result<()> {
         .margin(8)
         .x_label_area_size(28)
         .y_label_area_size(40)
-        .build_cartesian_2d(0.0..end, 0.0..most)?;
-    chart.configure_mesh().label_style(FONT).disable_x_mesh().draw()?;
+        .build_cartesian_2d(0.0..end * 1.15, 0.0..most)?;
+    chart.configure_mesh().label_style(FONT).disable_x_mesh().light_line_style(TRANSPARENT).draw()?;
     for (at, what) in marks.iter().zip(["killed", "leads again", "caught up"]) {
         chart.draw_series([PathElement::new([(*at, 0.0), (*at, most)], RGBColor(200, 60, 50))])?;
         let height = if what == "caught up" { 0.88 } else { 0.98 };
