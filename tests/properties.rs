@@ -12,6 +12,8 @@ mod bytes;
 mod damage;
 #[path = "fuzz/mod.rs"]
 mod fuzz;
+#[path = "properties/logical.rs"]
+mod logical;
 #[path = "properties/lsn.rs"]
 mod lsn;
 #[path = "properties/messages.rs"]

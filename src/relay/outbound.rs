@@ -114,7 +114,7 @@ impl Origin {
 /// The digit of the last four bits.
 const fn hex_digit(bits: u32) -> u8 {
     match (bits & 0xF) as u8 {
-        digit @ 0..=9 => b'0' | digit,
+        digit @ 0..=9 => b'0'.wrapping_add(digit),
         digit => b'A'.wrapping_sub(10).wrapping_add(digit),
     }
 }
