@@ -21,6 +21,9 @@ use crate::secret::Secret;
 /// Exit status of a configuration that was refused (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIGURATION: u8 = 78;
 
+/// Exit status of something that is not, or was not done, as it must be.
+const EXIT_FAILURE: u8 = 1;
+
 /// What was typed.
 #[derive(Parser)]
 #[command(

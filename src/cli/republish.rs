@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Republish, print};
+use super::{EXIT_FAILURE, Republish, print};
 use crate::config::Config;
 use crate::outbox::Record;
 use crate::postgres::conninfo::ConnInfo;
@@ -16,9 +16,6 @@ const MANY: u64 = 1_000;
 
 /// Between two words about how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
-
-/// Exit status of something that was not done as asked.
-const EXIT_FAILURE: u8 = 1;
 
 /// Sends rows again, or with `--dry-run` shows which. Results go to `out`, what people need to know meanwhile to `err`;
 /// `answers` is where a person answers, if there is one. Gives the exit status.

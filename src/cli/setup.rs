@@ -7,15 +7,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Cli, EXIT_CONFIGURATION, Setup, print};
+use super::{Cli, EXIT_CONFIGURATION, EXIT_FAILURE, Setup, print};
 use crate::config::{self, Named};
 use crate::findings::{self, Finding};
 use crate::postgres::conninfo::{ConnInfo, read_passfile};
 use crate::postgres::error::Error;
 use crate::setup::{self, Objects, Report, Target};
-
-/// Exit status of something that is not as it must be.
-const EXIT_FAILURE: u8 = 1;
 
 /// Makes what is missing in PostgreSQL, or prints the SQL for it. Results go to `out`, errors to `err`. Gives the exit
 /// status.

@@ -1,6 +1,6 @@
 //! Sending at once what librdkafka would hold back for `linger.ms`.
 //!
-//! `linger.ms` cannot be changed while a producer lives, and no value is good for both: 5 ms make batches that halve the cost
+//! `linger.ms` cannot be changed while a producer lives, and no value is good for both: 20 ms make batches that halve the cost
 //! of a record while there is a backlog, and are most of the delay while there is none. `rd_kafka_flush` is the way out:
 //! as long as somebody is inside it, librdkafka's threads do not linger. It waits, so it has a thread of its own.
 

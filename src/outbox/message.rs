@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::mapping::{INT8, Mapping, MappingError, TEXT};
 use super::spec::{Spec, TableName};
+use super::unpacked::plain;
 use crate::wal::pgoutput::Tuple;
 
 /// How messages with one prefix are read.
@@ -71,11 +72,8 @@ impl Messages {
     pub fn row(&self, content: &[u8]) -> Option<Tuple> {
         let members: HashMap<String, Box<RawValue>> = serde_json::from_slice(content).ok()?;
         let values = self.columns.iter().map(|Member { name, json }| {
-            let value = members.get(name).map(|value| value.get()).filter(|value| *value != "null")?;
-            Some(match serde_json::from_str::<String>(value) {
-                Ok(text) if !json => Bytes::from(text),
-                _ => Bytes::copy_from_slice(value.as_bytes()),
-            })
+            let value = members.get(name).filter(|value| value.get() != "null")?;
+            if *json { Some(Bytes::copy_from_slice(value.get().as_bytes())) } else { plain(value) }
         });
         Some(values.collect())
     }

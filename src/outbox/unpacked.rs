@@ -21,16 +21,20 @@ pub(super) fn unpack(text: &[u8]) -> Result<Vec<Header>, String> {
             if OWN_HEADERS.contains(&name.as_str()) {
                 return Err(format!("has a member \"{name}\", which is one of the relay's own headers"));
             }
-            let value = match value.get() {
-                "null" => None,
-                text if text.starts_with('"') => {
-                    Some(serde_json::from_str::<String>(text).unwrap_or_default().into())
-                }
-                text => Some(Bytes::copy_from_slice(text.as_bytes())),
-            };
-            Ok(Header { name: name.into(), value })
+            Ok(Header { name: name.into(), value: plain(&value) })
         })
         .collect()
+}
+
+/// A JSON value as plain text: a text without its quotes, anything else as it is written; nothing for `null`.
+pub(super) fn plain(value: &RawValue) -> Option<Bytes> {
+    match value.get() {
+        "null" => None,
+        text if text.starts_with('"') => {
+            Some(serde_json::from_str::<String>(text).unwrap_or_default().into())
+        }
+        text => Some(Bytes::copy_from_slice(text.as_bytes())),
+    }
 }
 
 #[cfg(test)]
