@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::kafka::{self, Event as Told};
 use crate::outbox::{
-    Event, Header, Mapping, MappingError, Record, Rejected, Router, RowError, Spec, TableName, Token,
+    Event, Header, Mapping, MappingError, Record, Rejected, Router, RowError, Shape, TableName, Token,
 };
 use crate::postgres::chosen::Texts;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
 use crate::postgres::error::Error as PostgresError;
+use crate::postgres::outboxes::Meant;
 use crate::postgres::sql::{self, identifier, literal};
 use crate::postgres::survey::Outbox;
 use crate::session::{Outlet, Refused};
@@ -138,8 +139,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const SAMPLE: usize = 5;
 
 impl Choice {
-    /// It as an expression of SQL, over `outbox`, with columns as `spec` has them.
-    fn condition(&self, outbox: &Outbox, spec: &Spec) -> Result<String, Error> {
+    /// It as an expression of SQL, over `outbox`, with columns as `shape` has them.
+    fn condition(&self, outbox: &Outbox, shape: &Shape) -> Result<String, Error> {
         let has = |column: &str| outbox.columns.iter().any(|found| found.name == column);
         let column = |column: &str, option, hint| match has(column) {
             true => Ok(identifier(column)),
@@ -152,13 +153,17 @@ impl Choice {
         };
         let time = |option| {
             let hint = "set outbox.columns.timestamp, or choose by --id, --status or --aggregate";
-            column(spec.columns.timestamp.as_deref().unwrap_or(CREATED_AT), option, hint)
+            column(shape.columns.timestamp.as_deref().unwrap_or(CREATED_AT), option, hint)
         };
         let mapped = "correct outbox.columns";
         let mut conditions = Vec::new();
         if !self.ids.is_empty() {
             let ids: Vec<_> = self.ids.iter().map(|id| literal(id)).collect();
-            conditions.push(format!("{} IN ({})", column(&spec.columns.id, "--id", mapped)?, ids.join(", ")));
+            conditions.push(format!(
+                "{} IN ({})",
+                column(&shape.columns.id, "--id", mapped)?,
+                ids.join(", ")
+            ));
         }
         if let Some(since) = &self.since {
             conditions.push(format!("{} >= {}", time("--since")?, literal(since)));
@@ -171,10 +176,10 @@ impl Choice {
             conditions.push(format!("{status_column} = {}", literal(status)));
         }
         if let Some((kind, id)) = &self.aggregate {
-            let kind_column = column(&spec.columns.aggregate_type, "--aggregate", mapped)?;
+            let kind_column = column(&shape.columns.aggregate_type, "--aggregate", mapped)?;
             conditions.push(format!("{kind_column} = {}", literal(kind)));
             if let Some(id) = id {
-                let id_column = column(&spec.columns.aggregate_id, "--aggregate", mapped)?;
+                let id_column = column(&shape.columns.aggregate_id, "--aggregate", mapped)?;
                 conditions.push(format!("{id_column} = {}", literal(id)));
             }
         }
@@ -191,9 +196,14 @@ impl Found {
         let (control, _) = Control::connect(info).await?;
         let catalog = control.catalog();
         let mut tables = Vec::new();
-        for name in &config.outbox.tables {
-            let outbox = catalog.outbox(name).await?.ok_or_else(|| Error::NoTable(name.clone()))?;
-            tables.push(chosen(&catalog, outbox, &config.outbox, choice, info).await?);
+        for Meant { entry, found } in catalog.meant(&config.outbox.tables).await? {
+            if let (Some(name), true) = (entry.exact(), found.is_empty()) {
+                return Err(Error::NoTable(name));
+            }
+            for outbox in found {
+                let shape = config.outbox.of(&outbox.table.name);
+                tables.push(chosen(&catalog, outbox, shape, choice, info).await?);
+            }
         }
         Ok(Self { control, tables })
     }
@@ -280,7 +290,7 @@ impl Found {
 async fn chosen(
     catalog: &Catalog,
     outbox: Outbox,
-    spec: &Spec,
+    shape: &Shape,
     choice: &Choice,
     info: &ConnInfo,
 ) -> Result<Chosen, Error> {
@@ -288,17 +298,17 @@ async fn chosen(
     if !outbox.readable {
         return Err(Error::MayNotRead { table: name, role: info.user.clone() });
     }
-    let condition = choice.condition(&outbox, spec)?;
-    let found: Vec<_> = spec
+    let condition = choice.condition(&outbox, shape)?;
+    let found: Vec<_> = shape
         .mapped_columns()
         .into_iter()
         .filter_map(|(name, _)| outbox.columns.iter().find(|column| column.name == name))
         .map(|column| (column.name.clone(), column.base_type))
         .collect();
-    let mapping = Mapping::of_columns(spec, name.clone(), found.iter().cloned())?;
-    let time = spec.columns.timestamp.as_deref().unwrap_or(CREATED_AT);
+    let mapping = Mapping::of_columns(shape, name.clone(), found.iter().cloned())?;
+    let time = shape.columns.timestamp.as_deref().unwrap_or(CREATED_AT);
     let has_time = outbox.columns.iter().any(|column| column.name == time);
-    let order = has_time.then_some(time).into_iter().chain([spec.columns.id.as_str()]);
+    let order = has_time.then_some(time).into_iter().chain([shape.columns.id.as_str()]);
     let order = order.map(str::to_owned).collect();
     let count = catalog.count(&name, &condition).await?;
     Ok(Chosen {

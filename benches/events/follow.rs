@@ -26,7 +26,7 @@ pub(crate) fn decode(body: &Bytes) -> Result<Option<Message>, DecodeError> {
 /// A relay of the events of the benches; `timestamp` is the column that records are stamped by.
 pub(crate) fn relay(timestamp: Option<&str>) -> Relay {
     let mut spec = crate::wire::spec(&["public"]);
-    spec.columns.timestamp = timestamp.map(str::to_owned);
+    spec.shape.columns.timestamp = timestamp.map(str::to_owned);
     Relay::new(Start {
         spec,
         outboxes: Vec::new(),

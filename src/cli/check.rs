@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Output;
 use crate::config::{Config, Postgres};
 use crate::findings::{self, Finding, Level, kafka};
-use crate::outbox::Spec;
+use crate::outbox::{Shape, Template};
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
@@ -18,14 +18,17 @@ use crate::postgres::survey::Outbox;
 /// Looks at PostgreSQL and Kafka; changes nothing. The findings come the gravest first.
 pub async fn look(config: &Config, info: &ConnInfo) -> Vec<Finding> {
     let mut ahead = Ahead::default();
-    let mut found = match postgres(config, info, &mut ahead).await {
+    let seen = postgres(config, info, &mut ahead).await;
+    if ahead.templates.is_empty() || config.outbox.message_prefix.is_some() {
+        ahead.expect(&config.outbox.shape);
+    }
+    let mut found = match seen {
         Ok(found) => found,
         Err(error) => vec![findings::of_login(&error, info)],
     };
     let topics: Vec<_> = ahead.topics.into_iter().collect();
-    let route = &config.outbox.route;
-    let wanted =
-        kafka::Wanted { template: &route.topic, topics: &topics, largest_row: ahead.largest_payload };
+    let templates: Vec<_> = ahead.templates.iter().collect();
+    let wanted = kafka::Wanted { templates: &templates, topics: &topics, largest_row: ahead.largest_payload };
     let mut on_kafka = kafka::look(&config.kafka, &wanted).await;
     // With topics.create the relay makes them.
     on_kafka.retain(|finding| config.topics.is_none() || finding.id != kafka::TOPIC_MISSING);
@@ -37,6 +40,8 @@ pub async fn look(config: &Config, info: &ConnInfo) -> Vec<Finding> {
 /// What will be sent, as far as the rows tell that are in the tables now.
 #[derive(Default)]
 struct Ahead {
+    /// `route.topic` of the tables that there are.
+    templates: Vec<Template>,
     topics: BTreeSet<String>,
     largest_payload: Option<u64>,
 }
@@ -52,29 +57,54 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
     if let Err(error) = Connection::connect(&server).await {
         found.push(findings::of_replication(&error, info));
     }
-    for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()) {
-        if outbox.readable
-            && let Err(error) = look_ahead(&catalog, outbox, &config.outbox, ahead).await
-        {
+    for outbox in survey.outboxes() {
+        let shape = config.outbox.of(&outbox.table.name);
+        ahead.expect(shape);
+        if let Err(error) = look_ahead(&catalog, outbox, shape, ahead).await {
             found.push(findings::of_login(&error, info));
         }
     }
     Ok(found)
 }
 
-async fn look_ahead(catalog: &Catalog, outbox: &Outbox, spec: &Spec, ahead: &mut Ahead) -> Result<(), Error> {
-    let placeholders: Vec<&str> = spec.route.topic.placeholders().collect();
-    let columns: Vec<_> = placeholders.iter().map(|name| spec.columns.behind(name).0.to_owned()).collect();
-    let rows = catalog.rows(outbox, &columns, &spec.columns.payload).await?;
+async fn look_ahead(
+    catalog: &Catalog,
+    outbox: &Outbox,
+    shape: &Shape,
+    ahead: &mut Ahead,
+) -> Result<(), Error> {
+    let topic = &shape.route.topic;
+    let own = |placeholder: &str| match placeholder {
+        "@schema" => Some(outbox.table.name.schema.clone()),
+        "@table" => Some(outbox.table.name.name.clone()),
+        _ => None,
+    };
+    if topic.columns().next().is_none() {
+        ahead.topics.extend(topic.fill(own));
+    }
+    if !outbox.readable {
+        return Ok(());
+    }
+    let placeholders: Vec<&str> = topic.columns().collect();
+    let columns: Vec<_> = placeholders.iter().map(|name| shape.columns.behind(name).0.to_owned()).collect();
+    let rows = catalog.rows(outbox, &columns, &shape.columns.payload).await?;
     for values in &rows.values {
         let value = |name: &str| {
             let index = placeholders.iter().position(|placeholder| *placeholder == name)?;
             values.get(index)?.clone()
         };
-        ahead.topics.extend(spec.route.topic.fill(value));
+        ahead.topics.extend(topic.fill(|name| own(name).or_else(|| value(name))));
     }
     ahead.largest_payload = ahead.largest_payload.max(rows.largest_payload);
     Ok(())
+}
+
+impl Ahead {
+    fn expect(&mut self, shape: &Shape) {
+        if !self.templates.contains(&shape.route.topic) {
+            self.templates.push(shape.route.topic.clone());
+        }
+    }
 }
 
 /// Writes findings as asked for, and gives the exit status: 0 if nothing but warnings was found, else 1.

@@ -35,7 +35,10 @@ fn text(settings: &[Setting]) -> String {
     let mut page = String::new();
     let mut section = None;
     for (path, value, setting) in lines {
-        let its = setting.key.path.split('.').next();
+        let its = match setting.table {
+            Some(_) => Some("tables"),
+            None => setting.key.path.split('.').next(),
+        };
         if section.is_some() && section != its {
             page.push('\n');
         }
@@ -60,7 +63,8 @@ fn path(setting: &Setting) -> String {
     };
     match &setting.name {
         Some(name) if setting.key.kind != Kind::Properties && !bare(name) => {
-            format!("{}.{}", setting.key.path, quoted(name))
+            let map = Setting { name: None, ..setting.clone() };
+            format!("{}.{}", map.path(), quoted(name))
         }
         _ => setting.path(),
     }

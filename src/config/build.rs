@@ -1,12 +1,16 @@
 //! From settings to the [`Config`] that the program uses, and what is wrong only with several of them together.
 
+use std::collections::BTreeMap;
+
 use super::kafka::{Properties, one_name};
+use super::layers::Entry;
+use super::overrides;
 use super::problem::Problem;
 use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
 use super::{Config, Delivery, Log, LogFormat, LogLevel, Named, OnRejected, Postgres};
 use crate::kafka::NewTopic;
-use crate::outbox::{Columns, Route, Spec, Template, Topic};
+use crate::outbox::{Columns, Route, Shape, Spec, Template, Topic};
 use crate::postgres::conninfo::ConnInfo;
 
 /// Builds the configuration. Nothing comes out only if a problem was found, here or before.
@@ -17,7 +21,8 @@ pub(super) fn config(
     problems: &mut Vec<Problem>,
 ) -> Option<Config> {
     check_connection_string(settings, environment, problems);
-    check_event_type(settings, problems);
+    check_event_type(settings, false, problems);
+    let outbox = outbox(settings, problems);
     let kafka = kafka(settings, problems);
     let topics = topics(settings, problems);
     let on_rejected = on_rejected(settings, problems);
@@ -28,7 +33,7 @@ pub(super) fn config(
             publication: settings.text("postgres.publication")?,
             create_slot: settings.bool("postgres.create_slot")?,
         },
-        outbox: outbox(settings)?,
+        outbox: outbox?,
         kafka,
         topics: topics?,
         delivery: Delivery {
@@ -49,12 +54,13 @@ pub(super) fn named(
     problems: &mut Vec<Problem>,
 ) -> Option<Named> {
     check_connection_string(settings, environment, problems);
-    check_event_type(settings, problems);
+    check_event_type(settings, false, problems);
+    let outbox = outbox(settings, problems);
     Some(Named {
         url: settings.secret("postgres.url"),
         slot: settings.text("postgres.slot")?,
         publication: settings.text("postgres.publication")?,
-        outbox: outbox(settings)?,
+        outbox: outbox?,
     })
 }
 
@@ -76,7 +82,22 @@ fn check_connection_string(
     problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
 }
 
-fn outbox(settings: &Settings) -> Option<Spec> {
+fn outbox(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Spec> {
+    let overrides = overrides::read(settings, problems);
+    let message_prefix = settings.optional("outbox.message_prefix")?;
+    if message_prefix.is_some() {
+        check_messages(settings, problems);
+    }
+    Some(Spec {
+        tables: settings.tables("outbox.tables")?,
+        message_prefix,
+        shape: shape(settings, BTreeMap::new())?,
+        overrides: overrides?,
+    })
+}
+
+/// What rows become. `own` has the paths of what is said for single tables.
+pub(super) fn shape(settings: &Settings, own: BTreeMap<String, String>) -> Option<Shape> {
     let columns = Columns {
         id: settings.text("outbox.columns.id")?,
         aggregate_type: settings.text("outbox.columns.aggregate_type")?,
@@ -87,17 +108,12 @@ fn outbox(settings: &Settings) -> Option<Spec> {
         timestamp: settings.optional("outbox.columns.timestamp")?,
         timestamp_zone: settings.zone("outbox.columns.timestamp_zone")?,
     };
-    Some(Spec {
-        tables: settings.tables("outbox.tables")?,
-        message_prefix: settings.optional("outbox.message_prefix")?,
-        headers: headers(settings),
-        columns,
-        route: Route {
-            topic: settings.template("route.topic")?,
-            key: settings.template("route.key")?,
-            partition: settings.optional("route.partition")?,
-        },
-    })
+    let route = Route {
+        topic: settings.template("route.topic")?,
+        key: settings.template("route.key")?,
+        partition: settings.optional("route.partition")?,
+    };
+    Some(Shape { headers: headers(settings), columns, route, own })
 }
 
 /// The headers as given. Of the default ones, `{event_type}` is left out where the table has no such column.
@@ -122,23 +138,42 @@ fn uses_event_type(template: &Template) -> bool {
     template.placeholders().any(|name| name == "event_type")
 }
 
-/// A template that somebody wrote with `{event_type}`, although `outbox.columns.event_type` is "".
-fn check_event_type(settings: &Settings, problems: &mut Vec<Problem>) {
+/// A template that somebody wrote with `{event_type}`, although `outbox.columns.event_type` is "". `settings` may be those of a
+/// table; what is wrong with them without it is told without it.
+pub(super) fn check_event_type(settings: &Settings, of_table: bool, problems: &mut Vec<Problem>) {
+    let Some(column) = settings.entry("outbox.columns.event_type") else { return };
     if settings.optional("outbox.columns.event_type") != Some(None) {
         return;
     }
+    for (entry, template) in templates(settings) {
+        let news = !of_table || column.table.is_some() || entry.table.is_some();
+        if entry.is_given() && news && uses_event_type(&template) {
+            let mistake = Mistake::new(format!(
+                "needs {{event_type}}, but {} is \"\": there is no such column",
+                column.path()
+            ));
+            problems.push(entry.problem(mistake));
+        }
+    }
+}
+
+/// A message has no table whose name could be in a template.
+fn check_messages(settings: &Settings, problems: &mut Vec<Problem>) {
+    for (entry, _) in templates(settings).filter(|(_, template)| template.has_table_name()) {
+        let mistake = Mistake::new("names the table, and messages with outbox.message_prefix have none");
+        problems.push(entry.problem(mistake.hint("put it into the [tables.\"…\"] of the tables")));
+    }
+}
+
+/// The templates of topic, key and headers, with their entries.
+fn templates(settings: &Settings) -> impl Iterator<Item = (&Entry, Template)> {
     let entry = |path| settings.entry(path).zip(settings.template(path));
     let routes = ["route.topic", "route.key"].into_iter().filter_map(entry);
     let headers = settings.map("outbox.headers").iter().filter_map(|(_, value, entry)| match value {
-        Value::Template(template) if entry.is_given() => Some((entry, template.clone())),
+        Value::Template(template) => Some((entry, template.clone())),
         _ => None,
     });
-    for (entry, _) in routes.chain(headers).filter(|(_, template)| uses_event_type(template)) {
-        let mistake = Mistake::new(
-            "needs {event_type}, but outbox.columns.event_type is \"\": there is no such column",
-        );
-        problems.push(entry.problem(mistake));
-    }
+    routes.chain(headers)
 }
 
 fn kafka(settings: &Settings, problems: &mut Vec<Problem>) -> Properties {

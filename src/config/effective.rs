@@ -8,14 +8,17 @@ use super::build;
 use super::kafka::{self, Properties};
 use super::keys::{KEYS, Key, Support};
 use super::layers::Layers;
+use super::overrides;
 use super::problem::Origin;
-use super::settings::Settings;
+use super::settings::{Section, Settings};
 use super::value::{Kind, Raw, Value};
 use crate::postgres::{conninfo, sql};
 
 /// A key, or an entry of a map, with the value in force.
 #[derive(Debug, Clone)]
 pub struct Setting {
+    /// The section `[tables."…"]` that it is in.
+    pub table: Option<String>,
     /// The key.
     pub key: &'static Key,
     /// The entry's name, if the key is a map.
@@ -47,9 +50,13 @@ impl Setting {
     /// The path of the key or entry: `kafka.bootstrap.servers`.
     #[must_use]
     pub fn path(&self) -> String {
-        match &self.name {
-            Some(name) => format!("{}.{name}", self.key.path),
+        let path = match &self.table {
+            Some(table) => overrides::path(table, self.key.path),
             None => self.key.path.to_owned(),
+        };
+        match &self.name {
+            Some(name) => format!("{path}.{name}"),
+            None => path,
         }
     }
 
@@ -64,6 +71,7 @@ impl Setting {
 pub(super) fn settings(layers: &Layers, settings: &Settings, properties: &Properties) -> Vec<Setting> {
     let of_key = |key: &'static Key| match key.kind {
         Kind::Properties if key.path == "kafka" => of_kafka(key, settings, properties),
+        Kind::Overrides => of_tables(key, layers, settings),
         kind if kind.is_map() => of_map(key, layers, settings),
         _ => single(key, settings).into_iter().collect(),
     };
@@ -72,7 +80,13 @@ pub(super) fn settings(layers: &Layers, settings: &Settings, properties: &Proper
 
 fn single(key: &'static Key, settings: &Settings) -> Option<Setting> {
     let (value, entry) = settings.value(key.path)?;
-    Some(Setting { key, name: None, value: shown(value, &entry.raw), origin: entry.origin.clone() })
+    Some(Setting {
+        table: None,
+        key,
+        name: None,
+        value: shown(value, &entry.raw),
+        origin: entry.origin.clone(),
+    })
 }
 
 fn of_map(key: &'static Key, layers: &Layers, settings: &Settings) -> Vec<Setting> {
@@ -80,6 +94,7 @@ fn of_map(key: &'static Key, layers: &Layers, settings: &Settings) -> Vec<Settin
     let shown: Vec<_> = entries
         .filter(|(_, value, _)| key.kind != Kind::Templates || build::is_sent(settings, value))
         .map(|(name, value, entry)| Setting {
+            table: None,
             key,
             name: Some(name.clone()),
             value: shown(value, &entry.raw),
@@ -91,7 +106,25 @@ fn of_map(key: &'static Key, layers: &Layers, settings: &Settings) -> Vec<Settin
     }
     let given = layers.given(key).and_then(<[_]>::first);
     let origin = given.map_or(Origin::Default, |entry| entry.origin.clone());
-    vec![Setting { key, name: None, value: Shown::EmptyMap, origin }]
+    vec![Setting { table: None, key, name: None, value: Shown::EmptyMap, origin }]
+}
+
+/// What sections of single tables say, each in the order of the reference.
+fn of_tables(key: &'static Key, layers: &Layers, settings: &Settings) -> Vec<Setting> {
+    let mut shown = Vec::new();
+    for Section { table, first, own } in settings.sections() {
+        let of = |key: &'static Key| match key.kind {
+            Kind::Templates if own.has_map(key.path) => of_map(key, &Layers::default(), own),
+            kind if kind.is_map() => Vec::new(),
+            _ => single(key, own).into_iter().collect(),
+        };
+        shown.extend(KEYS.iter().flat_map(of).map(|setting| {
+            // Of a map without entries only the section is known.
+            let origin = if setting.value == Shown::EmptyMap { &first.origin } else { &setting.origin };
+            Setting { table: Some(table.clone()), origin: origin.clone(), ..setting }
+        }));
+    }
+    if shown.is_empty() { of_map(key, layers, settings) } else { shown }
 }
 
 fn of_kafka(key: &'static Key, settings: &Settings, properties: &Properties) -> Vec<Setting> {
@@ -104,6 +137,7 @@ fn of_kafka(key: &'static Key, settings: &Settings, properties: &Properties) -> 
         }
     };
     let setting = |(name, value): (&str, &str)| Setting {
+        table: None,
         key,
         name: Some(name.to_owned()),
         value: if kafka::is_secret(name) { Shown::Hidden } else { Shown::Text(value.to_owned()) },
@@ -122,7 +156,7 @@ fn shown(value: &Value, raw: &Raw) -> Shown {
         Value::Bool(value) => Shown::Bool(*value),
         Value::Integer(number) => Shown::Integer(*number),
         Value::List(items) => Shown::List(items.clone()),
-        Value::Tables(tables) => Shown::List(tables.iter().map(sql::table).collect()),
+        Value::Tables(tables) => Shown::List(tables.iter().map(sql::tables).collect()),
         Value::Template(template) => Shown::Text(template.to_string()),
         Value::Size(_) | Value::Duration(_) | Value::Zone(_) => {
             raw.words().map_or(Shown::Hidden, |text| Shown::Text(text.to_owned()))

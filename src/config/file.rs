@@ -10,6 +10,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::keys::{Key, Resolved, resolve};
 use super::layers::Entry;
+use super::overrides;
 use super::problem::{Origin, Problem};
 use super::suggest::unknown_key;
 use super::value::{Kind, Raw};
@@ -46,7 +47,7 @@ fn parse(path: &Path, text: &str) -> Result<Contents, Vec<Problem>> {
         };
         return Err(mistakes.iter().map(problem).collect());
     }
-    file.walk("", document.get_ref());
+    file.walk(None, "", document.get_ref());
     Ok((file.entries, file.problems))
 }
 
@@ -58,8 +59,8 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// Goes through a section; `above` is its path.
-    fn walk(&mut self, above: &str, table: &DeTable<'_>) {
+    /// Goes through a section; `above` is its path. With `of`, it is the one of a table, or in it.
+    fn walk(&mut self, of: Option<&str>, above: &str, table: &DeTable<'_>) {
         for (name, value) in in_order(table) {
             let path = if above.is_empty() {
                 name.get_ref().to_string()
@@ -67,37 +68,67 @@ impl File<'_> {
                 format!("{above}.{}", name.get_ref())
             };
             let origin = self.origin(&name.span());
-            match (resolve(&path), value.get_ref()) {
+            let resolved = match of {
+                Some(_) => overrides::resolve_in(&path).unwrap_or(Resolved::Unknown),
+                None => resolve(&path),
+            };
+            let shown = || of.map_or_else(|| path.clone(), |table| format!("tables.{table:?}.{path}"));
+            match (resolved, value.get_ref()) {
+                (Resolved::Key(key), DeValue::Table(tables)) if key.kind == Kind::Overrides => {
+                    self.entries.push(Entry::new(key, None, Raw::Table, origin));
+                    self.tables(key, tables);
+                }
                 (Resolved::Key(key), DeValue::Table(entries)) if key.kind.is_map() => {
-                    self.map(key, &origin, entries)
+                    self.entries.push(Entry::new(key, None, Raw::Table, origin).of(of));
+                    self.map_entries(of, key, "", entries);
                 }
                 (Resolved::Key(key), _) if key.kind.is_map() => {
-                    self.problems.push(
-                        Problem::new(&path, "must be a table").at(&origin).hint(format!("write [{path}]")),
-                    );
+                    let problem = Problem::new(shown(), "must be a table").at(&origin);
+                    self.problems.push(problem.hint(format!("write [{}]", shown())));
                 }
-                (Resolved::Key(key), value) => self.entries.push(Entry::new(key, None, raw(value), origin)),
+                (Resolved::Key(key), value) => {
+                    self.entries.push(Entry::new(key, None, raw(value), origin).of(of));
+                }
                 (Resolved::Entry(key, name), value) => {
-                    self.entries.push(Entry::new(key, Some(name), raw(value), origin));
+                    self.entries.push(Entry::new(key, Some(name), raw(value), origin).of(of));
                 }
-                (Resolved::Section, DeValue::Table(section)) => self.walk(&path, section),
+                (Resolved::Section, DeValue::Table(section)) => self.walk(of, &path, section),
                 (Resolved::Section, _) => {
-                    self.problems.push(
-                        Problem::new(&path, "is a section").at(&origin).hint(format!("write [{path}]")),
-                    );
+                    let problem = Problem::new(shown(), "is a section").at(&origin);
+                    self.problems.push(problem.hint(format!("write [{}]", shown())));
                 }
-                (Resolved::Unknown, _) => self.problems.push(unknown_key(&path, &origin)),
+                (Resolved::Unknown, _) => self.problems.push(match of {
+                    Some(table) => overrides::unknown(table, &path, &origin),
+                    None => unknown_key(&path, &origin),
+                }),
             }
         }
     }
 
-    fn map(&mut self, key: &'static Key, origin: &Origin, entries: &DeTable<'_>) {
-        self.entries.push(Entry::new(key, None, Raw::Table, origin.clone()));
-        self.map_entries(key, "", entries);
+    /// Goes through the sections of single tables.
+    fn tables(&mut self, key: &'static Key, tables: &DeTable<'_>) {
+        for (name, value) in in_order(tables) {
+            let (table, origin) = (name.get_ref().to_string(), self.origin(&name.span()));
+            let of = Some(table.as_str());
+            match value.get_ref() {
+                // Without quotes, TOML has taken the name apart, and what is below it are no keys.
+                DeValue::Table(_) if !table.contains('.') => {
+                    self.entries.push(Entry::new(key, None, Raw::Table, origin).of(of));
+                }
+                DeValue::Table(section) => {
+                    self.entries.push(Entry::new(key, None, Raw::Table, origin).of(of));
+                    self.walk(of, "", section);
+                }
+                _ => {
+                    let problem = Problem::new(format!("tables.{table:?}"), "must be a table").at(&origin);
+                    self.problems.push(problem.hint(format!("write [tables.{table:?}]")));
+                }
+            }
+        }
     }
 
     /// Goes through a map's entries. Dots in a name nest tables in TOML; here they are part of the name.
-    fn map_entries(&mut self, key: &'static Key, above: &str, entries: &DeTable<'_>) {
+    fn map_entries(&mut self, of: Option<&str>, key: &'static Key, above: &str, entries: &DeTable<'_>) {
         for (name, value) in in_order(entries) {
             let path = if above.is_empty() {
                 name.get_ref().to_string()
@@ -105,9 +136,10 @@ impl File<'_> {
                 format!("{above}.{}", name.get_ref())
             };
             match value.get_ref() {
-                DeValue::Table(deeper) if key.kind != Kind::Overrides => self.map_entries(key, &path, deeper),
+                DeValue::Table(deeper) => self.map_entries(of, key, &path, deeper),
                 value => {
-                    self.entries.push(Entry::new(key, Some(&path), raw(value), self.origin(&name.span())))
+                    let origin = self.origin(&name.span());
+                    self.entries.push(Entry::new(key, Some(&path), raw(value), origin).of(of));
                 }
             }
         }

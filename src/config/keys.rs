@@ -62,7 +62,7 @@ pub static KEYS: &[Key] = &[
     key("outbox.source", Kind::Choice(&["wal", "poll"]), Value("wal"), NotYet(&[]),
         "How rows are read: \"wal\" by logical replication, \"poll\" by their status, for servers without it."),
     key("outbox.tables", Kind::Tables, Value("public.outbox"), Works,
-        "The outbox tables, each as schema.table. Names are read as PostgreSQL reads them: quote capitals and odd characters."),
+        "The outbox tables, each as schema.table. Names are read as PostgreSQL reads them: quote capitals and odd characters. \"*\" stands for any letters: \"tenant_*.outbox\"."),
     key("outbox.message_prefix", Kind::Text, Value(""), Works,
         "Not empty: also relay messages of pg_logical_emit_message(true, prefix, …) whose content is a JSON object."),
     key("outbox.columns.id", Kind::Name, Value("id"), Works,
@@ -84,11 +84,11 @@ pub static KEYS: &[Key] = &[
     key("outbox.headers", Kind::Templates, Map(&[("event_type", "{event_type}")]), Works,
         "Further record headers: name = template. A single column that is NULL gives a header with a null value."),
 
-    key("tables", Kind::Overrides, Map(&[]), NotYet(&[]),
-        "[tables.\"schema.table\"]: columns, headers and route of one table, over those of [outbox] and [route]."),
+    key("tables", Kind::Overrides, Map(&[]), Works,
+        "[tables.\"schema.table\"]: columns, headers and route of one table, or of all that a pattern means, over those of [outbox] and [route]."),
 
     key("route.topic", Kind::Topic, Value("outbox.event.{aggregate_type}"), Works,
-        "The topic: a template. {id}, {aggregate_type}, {aggregate_id}, {event_type} are the mapped columns, any other {name} a column of that name, and functions may follow: {name|lower}; \"{{\" is a brace."),
+        "The topic: a template. {id}, {aggregate_type}, {aggregate_id}, {event_type} are the mapped columns, any other {name} a column of that name, {@schema} and {@table} the table's own names, and functions may follow: {name|lower}; \"{{\" is a brace."),
     key("route.key", Kind::Template, Value("{aggregate_id}"), Works,
         "The record's key: a template. SQL NULL gives a null key."),
     key("route.partition", Kind::Text, Value(""), Works,

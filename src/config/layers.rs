@@ -9,6 +9,7 @@ use std::mem::discriminant;
 use super::environment::FROM_FILE;
 use super::kafka::{is_secret, one_name};
 use super::keys::{Key, Resolved, names_in, resolve};
+use super::overrides;
 use super::problem::{Origin, Problem};
 use super::suggest::unknown_key;
 use super::value::{Kind, Mistake, Raw};
@@ -16,6 +17,8 @@ use super::value::{Kind, Mistake, Raw};
 /// A value that was given, or one of a map's.
 #[derive(Clone)]
 pub(super) struct Entry {
+    /// The section `[tables."…"]` that it is in.
+    pub(super) table: Option<String>,
     pub(super) key: &'static Key,
     /// Its name in the map. A map itself is an entry without a name: it was given, be it empty.
     pub(super) name: Option<String>,
@@ -25,14 +28,22 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(key: &'static Key, name: Option<&str>, raw: Raw, origin: Origin) -> Self {
-        Self { key, name: name.map(str::to_owned), raw, origin }
+        Self { table: None, key, name: name.map(str::to_owned), raw, origin }
+    }
+
+    /// The same in the section of a table.
+    pub(super) fn of(self, table: Option<&str>) -> Self {
+        Self { table: table.map(str::to_owned), ..self }
     }
 
     pub(super) fn path(&self) -> String {
-        match &self.name {
-            Some(name) if self.key.kind == Kind::Overrides => format!("{}.{name:?}", self.key.path),
-            Some(name) => format!("{}.{name}", self.key.path),
+        let path = match &self.table {
+            Some(table) => overrides::path(table, self.key.path),
             None => self.key.path.to_owned(),
+        };
+        match &self.name {
+            Some(name) => format!("{path}.{name}"),
+            None => path,
         }
     }
 
@@ -74,7 +85,7 @@ impl Entry {
     /// Whether both set the same thing.
     fn rivals(&self, other: &Self) -> bool {
         let name = |entry: &Self| entry.name.as_deref().map(one_name).map(str::to_owned);
-        name(self) == name(other)
+        self.table == other.table && self.key.path == other.key.path && name(self) == name(other)
     }
 }
 
@@ -86,7 +97,8 @@ impl Layers {
     /// Lays `layer` over what is there.
     pub(super) fn add(&mut self, layer: impl IntoIterator<Item = Entry>, problems: &mut Vec<Problem>) {
         for entry in layer {
-            let entries = self.0.entry(entry.key.path).or_default();
+            let place = if entry.table.is_some() { overrides::SECTION } else { entry.key.path };
+            let entries = self.0.entry(place).or_default();
             let Some(other) = entries.iter_mut().find(|other| other.rivals(&entry)) else {
                 entries.push(entry);
                 continue;
@@ -122,6 +134,7 @@ pub(super) fn set(path: &str, value: &str) -> Result<Entry, Problem> {
             Err(problem.hint(format!("set one entry: --set {path}.NAME=VALUE")))
         }
         Resolved::Key(key) => Ok(Entry::new(key, None, raw, Origin::Set)),
+        Resolved::Entry(key, rest) if key.kind == Kind::Overrides => overrides::set(rest, raw),
         Resolved::Entry(key, name) => Ok(Entry::new(key, Some(name), raw, Origin::Set)),
         Resolved::Section => {
             let problem = Problem::new(path, "is a section").at(&Origin::Set);

@@ -13,6 +13,7 @@ mod file;
 mod kafka;
 pub mod keys;
 mod layers;
+mod overrides;
 mod problem;
 mod property_names;
 mod settings;

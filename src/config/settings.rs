@@ -11,14 +11,26 @@ use super::layers::{Entry, Layers};
 use super::problem::{Origin, Problem};
 use super::suggest::unknown_key;
 use super::value::{Kind, Mistake, Raw, Value};
-use crate::outbox::{OWN_HEADERS, TableName, Template, Zone};
+use crate::outbox::{OWN_HEADERS, TablePattern, Template, Zone};
 use crate::secret::Secret;
 
 /// The values, by the path of their key.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Settings {
     values: BTreeMap<&'static str, (Value, Entry)>,
     maps: BTreeMap<&'static str, Vec<(String, Value, Entry)>>,
+    sections: Vec<Section>,
+}
+
+/// A section `[tables."…"]`.
+#[derive(Clone)]
+pub(super) struct Section {
+    /// The table, as it was written.
+    pub(super) table: String,
+    /// Its first entry, to say what is wrong with it as a whole.
+    pub(super) first: Entry,
+    /// What it says.
+    pub(super) own: Settings,
 }
 
 impl Settings {
@@ -31,18 +43,62 @@ impl Settings {
                 None => defaults(key, problems),
             };
             for entry in entries {
-                match (read(&entry), &entry.name) {
-                    (Ok(value), Some(name)) => {
-                        settings.maps.entry(key.path).or_default().push((name.clone(), value, entry))
+                let Some(table) = entry.table.clone() else {
+                    settings.add(entry, problems);
+                    continue;
+                };
+                match settings.sections.iter_mut().find(|section| section.table == table) {
+                    Some(section) => section.own.add(entry, problems),
+                    None => {
+                        let first = entry.clone();
+                        let mut own = Self::default();
+                        own.add(entry, problems);
+                        settings.sections.push(Section { table, first, own });
                     }
-                    // The map itself was given.
-                    (_, None) if key.kind.is_map() => {}
-                    (Ok(value), None) => _ = settings.values.insert(key.path, (value, entry)),
-                    (Err(problem), _) => problems.push(problem),
                 }
             }
         }
         settings
+    }
+
+    fn add(&mut self, entry: Entry, problems: &mut Vec<Problem>) {
+        let key = entry.key;
+        match (read(&entry), &entry.name) {
+            (Ok(value), Some(name)) => {
+                self.maps.entry(key.path).or_default().push((name.clone(), value, entry))
+            }
+            // The map itself was given.
+            (_, None) if key.kind.is_map() => _ = self.maps.entry(key.path).or_default(),
+            (Ok(value), None) => _ = self.values.insert(key.path, (value, entry)),
+            (Err(problem), _) => problems.push(problem),
+        }
+    }
+
+    /// The sections of single tables, in the order in which they were given.
+    pub(super) fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// These, and those of `general` for what is not among them.
+    pub(super) fn over(&self, general: &Self) -> Self {
+        let mut all = general.clone();
+        all.values.extend(self.values.clone());
+        all.maps.extend(self.maps.clone());
+        all.sections.clear();
+        all
+    }
+
+    /// The path of everything that was given here, with that of the key it is for.
+    pub(super) fn paths(&self) -> BTreeMap<String, String> {
+        let values = self.values.values().map(|(_, entry)| (entry.key.path.to_owned(), entry.path()));
+        let entries = self.maps.values().flatten();
+        let maps = entries.map(|(name, _, entry)| (format!("{}.{name}", entry.key.path), entry.path()));
+        values.chain(maps).collect()
+    }
+
+    /// Whether a map was given, be it empty.
+    pub(super) fn has_map(&self, path: &str) -> bool {
+        self.maps.contains_key(path)
     }
 
     /// The entry of a key, to say what is wrong with it beside others.
@@ -93,7 +149,7 @@ impl Settings {
         self.get(path, |value| if let Value::Duration(duration) = value { Some(*duration) } else { None })
     }
 
-    pub(super) fn tables(&self, path: &str) -> Option<Vec<TableName>> {
+    pub(super) fn tables(&self, path: &str) -> Option<Vec<TablePattern>> {
         self.get(path, |value| if let Value::Tables(tables) = value { Some(tables.clone()) } else { None })
     }
 

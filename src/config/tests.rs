@@ -2,6 +2,7 @@
 
 mod messages;
 mod sources;
+mod tables;
 mod wrong_values;
 
 use std::io::Write;
@@ -67,65 +68,75 @@ fn two_values_are_enough() {
         },
         outbox: Spec {
             tables: [
-                TableName {
-                    schema: "public",
-                    name: "outbox",
+                TablePattern {
+                    schema: NamePattern {
+                        first: "public",
+                        behind: [],
+                    },
+                    name: NamePattern {
+                        first: "outbox",
+                        behind: [],
+                    },
                 },
             ],
             message_prefix: None,
-            columns: Columns {
-                id: "id",
-                aggregate_type: "aggregate_type",
-                aggregate_id: "aggregate_id",
-                event_type: Some(
-                    "event_type",
-                ),
-                payload: "payload",
-                headers: None,
-                timestamp: None,
-                timestamp_zone: Zone {
-                    first: 0,
-                    transitions: [],
+            shape: Shape {
+                columns: Columns {
+                    id: "id",
+                    aggregate_type: "aggregate_type",
+                    aggregate_id: "aggregate_id",
+                    event_type: Some(
+                        "event_type",
+                    ),
+                    payload: "payload",
+                    headers: None,
+                    timestamp: None,
+                    timestamp_zone: Zone {
+                        first: 0,
+                        transitions: [],
+                    },
                 },
-            },
-            headers: [
-                (
-                    "event_type",
-                    Template {
-                        text: "{event_type}",
+                headers: [
+                    (
+                        "event_type",
+                        Template {
+                            text: "{event_type}",
+                            pieces: [
+                                Placeholder(
+                                    "event_type",
+                                    [],
+                                ),
+                            ],
+                        },
+                    ),
+                ],
+                route: Route {
+                    topic: Template {
+                        text: "outbox.event.{aggregate_type}",
                         pieces: [
+                            Literal(
+                                "outbox.event.",
+                            ),
                             Placeholder(
-                                "event_type",
+                                "aggregate_type",
                                 [],
                             ),
                         ],
                     },
-                ),
-            ],
-            route: Route {
-                topic: Template {
-                    text: "outbox.event.{aggregate_type}",
-                    pieces: [
-                        Literal(
-                            "outbox.event.",
-                        ),
-                        Placeholder(
-                            "aggregate_type",
-                            [],
-                        ),
-                    ],
+                    key: Template {
+                        text: "{aggregate_id}",
+                        pieces: [
+                            Placeholder(
+                                "aggregate_id",
+                                [],
+                            ),
+                        ],
+                    },
+                    partition: None,
                 },
-                key: Template {
-                    text: "{aggregate_id}",
-                    pieces: [
-                        Placeholder(
-                            "aggregate_id",
-                            [],
-                        ),
-                    ],
-                },
-                partition: None,
+                own: {},
             },
+            overrides: [],
         },
         kafka: {
             "acks": "all",
@@ -189,7 +200,7 @@ fn kafka_properties_are_the_same_quoted_dotted_and_as_tables() {
 fn given_headers_replace_the_default_ones_and_keep_their_order() {
     let headers = |config: &Config| {
         let header = |(name, template): &(String, crate::outbox::Template)| format!("{name}={template}");
-        config.outbox.headers.iter().map(header).collect::<Vec<_>>().join(" ")
+        config.outbox.shape.headers.iter().map(header).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(headers(&of_file("")), "event_type={event_type}");
     assert_eq!(headers(&of_file("outbox.columns.event_type = \"\"")), "");

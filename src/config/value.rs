@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::suggest::nearest;
 use super::table_name::{self, LONGEST_IDENTIFIER};
 use super::zone;
-use crate::outbox::{TableName, Template, Zone};
+use crate::outbox::{TablePattern, Template, Zone};
 use crate::secret::Secret;
 
 /// A value as it was written. It may be a secret, and so it cannot be printed.
@@ -57,7 +57,7 @@ pub enum Kind {
     Duration,
     /// Several texts.
     List,
-    /// Several `schema.table`.
+    /// Several `schema.table`, or patterns of them.
     Tables,
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -85,7 +85,7 @@ pub(super) enum Value {
     Size(u64),
     Duration(Duration),
     List(Vec<String>),
-    Tables(Vec<TableName>),
+    Tables(Vec<TablePattern>),
     Template(Template),
     Zone(Zone),
 }

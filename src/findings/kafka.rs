@@ -11,10 +11,10 @@ use crate::outbox::Template;
 /// What is known of the topics and the events.
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
-    /// `route.topic`.
-    pub template: &'a Template,
+    /// `route.topic` of the tables.
+    pub templates: &'a [&'a Template],
     /// The topics that rows of the tables lead to, as far as they could be read. None: topics of the cluster whose names
-    /// can come of the template are looked at.
+    /// can come of a template are looked at.
     pub topics: &'a [String],
     /// Bytes of the largest row's payload, if it could be read.
     pub largest_row: Option<u64>,
@@ -22,7 +22,7 @@ pub struct Wanted<'a> {
 
 /// Looks at the cluster with the relay's own properties, for ten seconds at most. Must be called inside a tokio runtime.
 pub async fn look(properties: &Properties, wanted: &Wanted<'_>) -> Vec<Finding> {
-    let seen = survey(properties.iter(), wanted.template, wanted.topics).await;
+    let seen = survey(properties.iter(), wanted.templates, wanted.topics).await;
     judge(&seen, &Client::of(properties), wanted)
 }
 
@@ -153,8 +153,10 @@ fn away(troubles: &[Trouble], client: &Client) -> Vec<Finding> {
 fn there(cluster: &Cluster, client: &Client, wanted: &Wanted<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let guessed = cluster.guessed;
-    if guessed && cluster.topics.is_empty() && wanted.template.has_text() {
-        findings.push(no_topic_fits(client, wanted.template));
+    for template in wanted.templates.iter().filter(|template| guessed && template.has_text()) {
+        if !cluster.topics.iter().any(|topic| template.matches(&topic.name)) {
+            findings.push(no_topic_fits(client, template));
+        }
     }
     let writable =
         |topic: &Topic| matches!(topic.state, TopicSeen::There { may_write, .. } if may_write != Some(false));
@@ -300,7 +302,7 @@ mod tests {
 
     fn told(seen: &Seen, template: &str, largest_row: Option<u64>) -> String {
         let template = Template::parse(template).unwrap();
-        let wanted = Wanted { template: &template, topics: &[], largest_row };
+        let wanted = Wanted { templates: &[&template], topics: &[], largest_row };
         let findings = judge(seen, &client(), &wanted);
         let told = findings
             .iter()

@@ -94,10 +94,13 @@ impl<'a> Wanted<'a> {
 #[must_use]
 pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec<Finding> {
     let mut findings = server::server(&survey.server, &survey.role, wanted.application_name);
-    for (name, table) in &survey.tables {
-        findings.extend(outbox::table(name, table.as_ref(), survey, wanted));
+    for meant in &survey.tables {
+        findings.extend(outbox::meant(meant, wanted));
+        for outbox in &meant.found {
+            findings.extend(outbox::table(outbox, survey.publication.as_ref(), &survey.server, wanted));
+        }
     }
-    let tables: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
+    let tables: Vec<_> = survey.outboxes().collect();
     findings.extend(publication(survey.publication.as_ref(), &tables, &[], wanted));
     findings.extend(slot::slot(survey, wanted, known));
     findings.sort_by_key(|finding| finding.level);

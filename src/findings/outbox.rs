@@ -2,27 +2,44 @@
 
 use super::publication::publish_whole;
 use super::{Finding, Wanted};
-use crate::outbox::{Mapping, Spec, TableName};
-use crate::postgres::publication::Published;
+use crate::outbox::{Mapping, Shape};
+use crate::postgres::outboxes::Meant;
+use crate::postgres::publication::{Publication, Published};
 use crate::postgres::sql::{self, identifier};
-use crate::postgres::survey::{Outbox, Settings, Survey};
+use crate::postgres::survey::{Outbox, Settings};
 
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
 
+/// An entry of `outbox.tables` that means nothing.
+pub(super) fn meant(Meant { entry, found }: &Meant, wanted: &Wanted<'_>) -> Option<Finding> {
+    let database = wanted.database;
+    match entry.exact() {
+        _ if !found.is_empty() => None,
+        Some(name) => Some(Finding::stop(
+            "table_missing",
+            format!("table \"{name}\" does not exist in database \"{database}\""),
+            "create it (outbox-relay setup does), or name the right one in outbox.tables",
+        )),
+        None => Some(Finding::warn(
+            "tables_none",
+            format!(
+                "no table of database \"{database}\" is meant by \"{}\" of outbox.tables yet",
+                sql::tables(entry)
+            ),
+            "nothing to do if there will be some: each has to be put into the publication in the transaction that makes it. Else \
+             correct outbox.tables",
+        )),
+    }
+}
+
 pub(super) fn table(
-    name: &TableName,
-    found: Option<&Outbox>,
-    survey: &Survey,
+    outbox: &Outbox,
+    publication: Option<&Publication>,
+    server: &Settings,
     wanted: &Wanted<'_>,
 ) -> Vec<Finding> {
-    let Some(outbox) = found else {
-        return vec![Finding::stop(
-            "table_missing",
-            format!("table \"{name}\" does not exist in database \"{}\"", wanted.database),
-            "create it (outbox-relay setup does), or name the right one in outbox.tables",
-        )];
-    };
+    let name = &outbox.table.name;
     if let Some(what) = outbox.kind.unfit() {
         return vec![Finding::stop(
             "table_kind",
@@ -38,11 +55,12 @@ pub(super) fn table(
             format!("ALTER TABLE {} SET LOGGED", sql::table(name)),
         ));
     }
-    let published = survey.publication.as_ref().and_then(|publication| publication.of(outbox));
-    for (column, keys) in wanted.outbox.mapped_columns() {
-        findings.extend(mapped(&column, &keys.join(" and "), outbox, published, wanted, &survey.server));
+    let published = publication.and_then(|publication| publication.of(outbox));
+    let shape = wanted.outbox.of(name);
+    for (column, keys) in shape.mapped_columns() {
+        findings.extend(mapped(&column, &keys.join(" and "), outbox, published, wanted, server));
     }
-    findings.extend(wrong_types(outbox, wanted.outbox));
+    findings.extend(wrong_types(outbox, shape));
     findings
 }
 
@@ -101,35 +119,40 @@ fn mapped(
 }
 
 /// Columns whose types cannot serve, or may not.
-fn wrong_types(outbox: &Outbox, spec: &Spec) -> Vec<Finding> {
+fn wrong_types(outbox: &Outbox, shape: &Shape) -> Vec<Finding> {
     let found = |name: &Option<String>| {
         let name = name.as_ref()?;
         outbox.columns.iter().find(|column| column.name == *name)
     };
     let mut findings = Vec::new();
-    if let Some(column) = found(&spec.columns.timestamp)
-        && let Err(error) = Mapping::check_timestamp(spec, &outbox.table.name, &column.name, column.base_type)
+    if let Some(column) = found(&shape.columns.timestamp)
+        && let Err(error) =
+            Mapping::check_timestamp(shape, &outbox.table.name, &column.name, column.base_type)
     {
         findings.push(Finding::stop(
             "column_type",
             error.to_string(),
             format!(
-                "it is {}: name a timestamptz, timestamp or bigint column, or set outbox.columns.timestamp = \"\"",
-                column.type_name
+                "it is {}: name a timestamptz, timestamp or bigint column, or set {} = \"\"",
+                column.type_name,
+                shape.key("outbox.columns.timestamp")
             ),
         ));
     }
-    if let Some(column) = found(&spec.route.partition)
+    if let Some(column) = found(&shape.route.partition)
         && !INTEGERS.contains(&column.base_type)
     {
         findings.push(Finding::warn(
             "partition_column_type",
             format!(
-                "column \"{}\" of table \"{}\", which route.partition names, is {}: a row in which it is no number of a \
+                "column \"{}\" of table \"{}\", which {} names, is {}: a row in which it is no number of a \
                  partition is rejected",
-                column.name, outbox.table.name, column.type_name
+                column.name,
+                outbox.table.name,
+                shape.key("route.partition"),
+                column.type_name
             ),
-            "name an integer column, or set route.partition = \"\"",
+            format!("name an integer column, or set {} = \"\"", shape.key("route.partition")),
         ));
     }
     findings

@@ -1,7 +1,7 @@
 //! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
 
 use super::{Finding, Wanted};
-use crate::outbox::TableName;
+use crate::outbox::{TableName, TablePattern};
 use crate::postgres::publication::{Publication, Published};
 use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::{Kind, Outbox};
@@ -18,15 +18,19 @@ pub fn publication(
 ) -> Vec<Finding> {
     let Wanted { publication: name, database, .. } = *wanted;
     let Some(publication) = found else {
-        let tables: Vec<_> = wanted.outbox.tables.iter().map(sql::table).collect();
+        let named = wanted.outbox.tables.iter().filter_map(TablePattern::exact);
+        let mut tables: Vec<_> = named.map(|name| sql::table(&name)).collect();
+        let fitting = outboxes.iter().map(|outbox| sql::table(&outbox.table.name));
+        tables.extend(fitting.filter(|name| !tables.contains(name)).collect::<Vec<_>>());
+        let tables =
+            if tables.is_empty() { String::new() } else { format!("FOR TABLE {} ", tables.join(", ")) };
         return vec![Finding::stop(
             "publication_missing",
             format!("publication \"{name}\" does not exist in database \"{database}\""),
             format!(
-                "as the table's owner: CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert', \
+                "as the table's owner: CREATE PUBLICATION {} {tables}WITH (publish = 'insert', \
                  publish_via_partition_root = true)",
-                identifier(name),
-                tables.join(", ")
+                identifier(name)
             ),
         )];
     };

@@ -97,7 +97,7 @@ fn perhaps_newer(
         let listed = publication.of(outbox).and_then(|published| published.listed);
         listed.is_some_and(|listed| listed.perhaps_newer && !listed.from_the_first)
     };
-    for outbox in survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).filter(newer) {
+    for outbox in survey.outboxes().filter(newer) {
         let table = &outbox.table.name;
         findings.push(Finding::warn(
             "publication_perhaps_newer",
@@ -176,7 +176,8 @@ fn missing(name: &str, survey: &Survey, wanted: &Wanted<'_>) -> Vec<Finding> {
              max_replication_slots and restart PostgreSQL",
         ));
     }
-    for (table, _) in survey.tables.iter().filter(|(_, outbox)| outbox.as_ref().is_some_and(|o| o.has_rows)) {
+    for outbox in survey.outboxes().filter(|outbox| outbox.has_rows) {
+        let table = &outbox.table.name;
         findings.push(Finding::warn(
             "rows_before_slot",
             format!(

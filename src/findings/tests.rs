@@ -8,6 +8,7 @@ use crate::config;
 use crate::outbox::TableName;
 use crate::postgres::control::Slot;
 use crate::postgres::control::Table;
+use crate::postgres::outboxes::Meant;
 use crate::postgres::publication::{Listed, Publication, Published};
 use crate::postgres::survey::{Column, Kind, Outbox, Role, Settings};
 use crate::wal::pgoutput::RelationId;
@@ -44,17 +45,18 @@ fn healthy() -> Survey {
             wal_sender_timeout: std::time::Duration::from_secs(60),
         },
         role: Role { name: "outbox_relay".to_owned(), limits: Vec::new() },
-        tables: vec![(
-            outbox.name.clone(),
-            Some(Outbox {
+        tables: vec![Meant {
+            entry: outbox.name.clone().into(),
+            found: vec![Outbox {
                 table: outbox.clone(),
                 kind: Kind::Plain,
                 unlogged: false,
                 columns,
                 has_rows: false,
                 readable: false,
-            }),
-        )],
+                inherited: false,
+            }],
+        }],
         publication: Some(Publication {
             id: 16_390,
             version: 740,
@@ -107,7 +109,7 @@ fn shown(change: impl FnOnce(&mut Survey)) -> String {
 }
 
 fn outbox(survey: &mut Survey) -> &mut Outbox {
-    survey.tables[0].1.as_mut().unwrap()
+    &mut survey.tables[0].found[0]
 }
 
 fn published(survey: &mut Survey) -> &mut Publication {
@@ -176,7 +178,7 @@ fn the_server() {
 
 #[test]
 fn the_table() {
-    insta::assert_snapshot!(shown(|survey| survey.tables[0].1 = None), @r#"
+    insta::assert_snapshot!(shown(|survey| survey.tables[0].found.clear()), @r#"
     stop table_missing: table "public.outbox" does not exist in database "shop"
 
     hint: create it (outbox-relay setup does), or name the right one in outbox.tables
@@ -444,7 +446,7 @@ fn the_stream() {
 #[test]
 fn odd_names_are_quoted_in_sql() {
     let odd = |survey: &mut Survey| {
-        survey.tables[0].0 = table("Shop \"1\"", "Out'box");
+        survey.tables[0].entry = table("Shop \"1\"", "Out'box").into();
         outbox(survey).table.name = table("Shop \"1\"", "Out'box");
         outbox(survey).table.id = RelationId(1);
     };

@@ -103,21 +103,23 @@ const PRODUCER_ID: Duration = Duration::from_secs(3);
 const MOST_TOPICS: usize = 200;
 
 /// Looks at the cluster, and at the topics `named`, or, if there are none, at those of the cluster that can come of
-/// `template`; at most 200. Takes ten seconds at most.
+/// one of `templates`; at most 200. Takes ten seconds at most.
 pub async fn survey<'a>(
     properties: impl IntoIterator<Item = (&'a str, &'a str)>,
-    template: &Template,
+    templates: &[&Template],
     named: &[String],
 ) -> Seen {
     let config = configured(properties);
     let mut named: Vec<String> = named.iter().filter(|name| !name.is_empty()).cloned().collect();
-    named.extend(template.fixed().map(str::to_owned));
+    named.extend(templates.iter().filter_map(|template| template.fixed()).map(str::to_owned));
     named.sort();
     named.dedup();
     named.truncate(MOST_TOPICS);
-    let template = template.clone();
+    // A template without text of its own fits every topic, and tells nothing.
+    let templates = templates.iter().filter(|template| template.has_text());
+    let templates: Vec<Template> = templates.map(|template| (*template).clone()).collect();
     let runtime = tokio::runtime::Handle::current();
-    let looked = tokio::task::spawn_blocking(move || look(&config, &template, named, &runtime));
+    let looked = tokio::task::spawn_blocking(move || look(&config, &templates, named, &runtime));
     // Every call in there has its limit; this one is for what nobody has thought of.
     let late = || Seen::Away(vec![Trouble { step: Step::Connect, reason: "no answer".to_owned() }]);
     match tokio::time::timeout(PATIENCE.saturating_add(Duration::from_secs(2)), looked).await {
@@ -128,7 +130,7 @@ pub async fn survey<'a>(
 
 fn look(
     config: &ClientConfig,
-    template: &Template,
+    templates: &[Template],
     mut topics: Vec<String>,
     runtime: &tokio::runtime::Handle,
 ) -> Seen {
@@ -147,13 +149,13 @@ fn look(
         return Seen::Away(troubles);
     }
     let guessed = topics.is_empty();
-    // A template without text of its own fits every topic, and tells nothing.
     if guessed
-        && template.has_text()
+        && !templates.is_empty()
         && let Ok(metadata) = client.client().fetch_metadata(None, left() / 2)
     {
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-        topics = names.filter(|name| template.matches(name)).take(MOST_TOPICS).collect();
+        let fits = |name: &String| templates.iter().any(|template| template.matches(name));
+        topics = names.filter(fits).take(MOST_TOPICS).collect();
         topics.sort();
     }
     let described = match describe::topics(client.client(), &topics, left() / 2) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::function::Function;
-use super::spec::{Columns, Spec, TableName};
+use super::spec::{Shape, TableName};
 use super::template::{Piece, Template};
 use super::zone::Zone;
 use crate::wal::pgoutput::{Column, Relation, RelationId};
@@ -53,6 +53,14 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// Its text, if it is one.
+    fn literal(&self) -> Option<&Bytes> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Column(_) => None,
+        }
+    }
+
     /// Its column, if it is one.
     pub(super) fn field(&self) -> Option<&Field> {
         match self {
@@ -88,12 +96,14 @@ pub enum MappingError {
     },
     /// The timestamp column has a type without a point in time.
     #[error(
-        "column \"{column}\" of table \"{table}\" cannot be outbox.columns.timestamp: its type (oid {type_id}) is not \
+        "column \"{column}\" of table \"{table}\" cannot be {key}: its type (oid {type_id}) is not \
          timestamptz, timestamp or bigint"
     )]
     TimestampType {
         /// The table.
         table: TableName,
+        /// The configuration's key.
+        key: String,
         /// The column.
         column: String,
         /// Its type.
@@ -125,16 +135,32 @@ pub(super) fn built_in_type(name: &str) -> Option<u32> {
 
 /// How to read a timestamp column of this type.
 fn timestamp_type(
-    columns: &Columns,
+    shape: &Shape,
     table: &TableName,
     column: &str,
     type_id: u32,
 ) -> Result<TimestampType, MappingError> {
     match type_id {
-        TIMESTAMPTZ | TIMESTAMP => Ok(TimestampType::Text(columns.timestamp_zone.clone())),
+        TIMESTAMPTZ | TIMESTAMP => Ok(TimestampType::Text(shape.columns.timestamp_zone.clone())),
         INT8 => Ok(TimestampType::EpochMillis),
-        _ => Err(MappingError::TimestampType { table: table.clone(), column: column.to_owned(), type_id }),
+        _ => Err(MappingError::TimestampType {
+            table: table.clone(),
+            key: shape.key("outbox.columns.timestamp"),
+            column: column.to_owned(),
+            type_id,
+        }),
     }
+}
+
+/// What `{@schema}` and `{@table}` stand for, which is known before any row; nothing for a column.
+fn own_name(table: &TableName, placeholder: &str, functions: &[Function]) -> Option<Bytes> {
+    let name = match placeholder {
+        "@schema" => &table.schema,
+        "@table" => &table.name,
+        _ => return None,
+    };
+    let name = Some(Bytes::copy_from_slice(name.as_bytes()));
+    functions.iter().fold(name, |name, function| function.apply(name))
 }
 
 impl Mapping {
@@ -143,20 +169,20 @@ impl Mapping {
     /// # Errors
     /// [`MappingError::TimestampType`].
     pub fn check_timestamp(
-        spec: &Spec,
+        shape: &Shape,
         table: &TableName,
         column: &str,
         base_type: u32,
     ) -> Result<(), MappingError> {
-        timestamp_type(&spec.columns, table, column, base_type).map(drop)
+        timestamp_type(shape, table, column, base_type).map(drop)
     }
 
-    /// The same for rows that are not replicated: their `columns` are those of [`Spec::mapped_columns`], each with its base type.
+    /// The same for rows that are not replicated: their `columns` are those of [`Shape::mapped_columns`], each with its base type.
     ///
     /// # Errors
-    /// If one that `spec` needs is missing or cannot serve.
+    /// If one that `shape` needs is missing or cannot serve.
     pub fn of_columns(
-        spec: &Spec,
+        shape: &Shape,
         table: TableName,
         columns: impl IntoIterator<Item = (String, u32)>,
     ) -> Result<Self, MappingError> {
@@ -168,25 +194,25 @@ impl Mapping {
             replica_identity: b'n',
             columns: columns.into_iter().map(column).collect(),
         };
-        Self::new(spec, table, &relation, |type_id| type_id)
+        Self::new(shape, table, &relation, |type_id| type_id)
     }
 
-    /// Matches `relation` with `spec`. `base_type` gives a domain's base type, and any other type itself.
+    /// Matches `relation` with `shape`. `base_type` gives a domain's base type, and any other type itself.
     ///
     /// # Errors
-    /// If a column that `spec` needs is missing or cannot serve.
+    /// If a column that `shape` needs is missing or cannot serve.
     pub(super) fn new(
-        spec: &Spec,
+        shape: &Shape,
         table: TableName,
         relation: &Relation,
         base_type: impl Fn(u32) -> u32,
     ) -> Result<Self, MappingError> {
-        let columns = &spec.columns;
+        let columns = &shape.columns;
         let field = |key: &str, name: &str| {
             let found = relation.columns.iter().enumerate().find(|(_, column)| column.name == name);
             let (index, column) = found.ok_or_else(|| MappingError::MissingColumn {
                 table: table.clone(),
-                key: key.to_owned(),
+                key: shape.key(key),
                 column: name.to_owned(),
                 columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
             })?;
@@ -194,38 +220,34 @@ impl Mapping {
             Ok((Field { index, name: name.into(), bytea: type_id == BYTEA, functions: Vec::new() }, type_id))
         };
         let source = |key: &str, template: &Template| {
-            let column_of = |placeholder: &str, functions: &[Function]| {
-                let (name, _) = columns.behind(placeholder);
-                field(key, name).map(|(field, _)| Field { functions: functions.to_vec(), ..field })
+            let part = |piece: &Piece| {
+                Ok(match piece {
+                    Piece::Literal(text) => Part::Literal(Bytes::copy_from_slice(text.as_bytes())),
+                    Piece::Placeholder(name, functions) => match own_name(&table, name, functions) {
+                        Some(text) => Part::Literal(text),
+                        None => {
+                            let (field, _) = field(key, columns.behind(name).0)?;
+                            Part::Column(Field { functions: functions.clone(), ..field })
+                        }
+                    },
+                })
             };
-            Ok(match template.pieces() {
-                [] => Source::Fixed(Bytes::new()),
-                [Piece::Literal(text)] => Source::Fixed(Bytes::copy_from_slice(text.as_bytes())),
-                [Piece::Placeholder(name, functions)] => Source::Column(column_of(name, functions)?),
-                pieces => Source::Composed(
-                    pieces
-                        .iter()
-                        .map(|piece| {
-                            Ok(match piece {
-                                Piece::Literal(text) => {
-                                    Part::Literal(Bytes::copy_from_slice(text.as_bytes()))
-                                }
-                                Piece::Placeholder(name, functions) => {
-                                    Part::Column(column_of(name, functions)?)
-                                }
-                            })
-                        })
-                        .collect::<Result<_, MappingError>>()?,
-                ),
+            let parts = template.pieces().iter().map(part).collect::<Result<Vec<_>, MappingError>>()?;
+            Ok(match parts.as_slice() {
+                [Part::Column(field)] => Source::Column(field.clone()),
+                parts if parts.iter().all(|part| part.field().is_none()) => {
+                    Source::Fixed(parts.iter().filter_map(Part::literal).flatten().copied().collect())
+                }
+                _ => Source::Composed(parts),
             })
         };
         let timestamp = columns.timestamp.as_deref().map(|name| {
             let (field, type_id) = field("outbox.columns.timestamp", name)?;
-            Ok((field, timestamp_type(columns, &table, name, type_id)?))
+            Ok((field, timestamp_type(shape, &table, name, type_id)?))
         });
-        let partition = spec.route.partition.as_deref().map(|name| field("route.partition", name));
+        let partition = shape.route.partition.as_deref().map(|name| field("route.partition", name));
         let unpacked = columns.headers.as_deref().map(|name| field("outbox.columns.headers", name));
-        let headers = spec.headers.iter().map(|(name, template)| {
+        let headers = shape.headers.iter().map(|(name, template)| {
             let source = source(&format!("outbox.headers.{name}"), template)?;
             Ok((Arc::from(name.as_str()), source))
         });
@@ -234,8 +256,8 @@ impl Mapping {
             payload: field("outbox.columns.payload", &columns.payload)?.0,
             timestamp: timestamp.transpose()?,
             partition: partition.transpose()?.map(|(field, _)| field),
-            topic: source("route.topic", &spec.route.topic)?,
-            key: source("route.key", &spec.route.key)?,
+            topic: source("route.topic", &shape.route.topic)?,
+            key: source("route.key", &shape.route.key)?,
             headers: headers.collect::<Result<_, MappingError>>()?,
             unpacked: unpacked.transpose()?.map(|(field, _)| field),
             table,

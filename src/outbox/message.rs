@@ -35,22 +35,23 @@ impl Messages {
         let Some(prefix) = spec.message_prefix.clone() else {
             return Ok(None);
         };
+        let shape = &spec.shape;
         let is_json = |name: &str| {
-            spec.columns.payload == name
-                || spec.columns.headers.as_deref().is_some_and(|column| column == name)
+            shape.columns.payload == name
+                || shape.columns.headers.as_deref().is_some_and(|column| column == name)
         };
-        let columns: Vec<_> = spec
+        let columns: Vec<_> = shape
             .mapped_columns()
             .into_iter()
             .map(|(name, _)| Member { json: is_json(&name), name })
             .collect();
-        let is_time = |name: &str| spec.columns.timestamp.as_deref() == Some(name);
+        let is_time = |name: &str| shape.columns.timestamp.as_deref() == Some(name);
         // There is no type for a point in time in JSON.
         let typed =
             columns.iter().map(|Member { name, .. }| (name.clone(), if is_time(name) { INT8 } else { TEXT }));
         // What errors call a table.
         let name = TableName { schema: "pg_logical_emit_message".to_owned(), name: prefix.clone() };
-        let mapping = Mapping::of_columns(spec, name, typed)?;
+        let mapping = Mapping::of_columns(shape, name, typed)?;
         Ok(Some(Self { prefix, columns, mapping: Box::new(mapping) }))
     }
 
@@ -81,8 +82,10 @@ impl Messages {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::outbox::{Columns, Event, Route, Template, Zone};
+    use crate::outbox::{Columns, Event, Route, Shape, Template, Zone};
     use crate::wal::{PgTimestamp, UnixMillis};
 
     fn messages() -> Messages {
@@ -90,18 +93,26 @@ mod tests {
         let spec = Spec {
             tables: Vec::new(),
             message_prefix: Some("outbox".to_owned()),
-            columns: Columns {
-                id: "id".to_owned(),
-                aggregate_type: "kind".to_owned(),
-                aggregate_id: "subject".to_owned(),
-                event_type: None,
-                payload: "payload".to_owned(),
-                headers: Some("more".to_owned()),
-                timestamp: Some("at".to_owned()),
-                timestamp_zone: Zone::utc(),
+            shape: Shape {
+                columns: Columns {
+                    id: "id".to_owned(),
+                    aggregate_type: "kind".to_owned(),
+                    aggregate_id: "subject".to_owned(),
+                    event_type: None,
+                    payload: "payload".to_owned(),
+                    headers: Some("more".to_owned()),
+                    timestamp: Some("at".to_owned()),
+                    timestamp_zone: Zone::utc(),
+                },
+                headers: Vec::new(),
+                route: Route {
+                    topic: template("{aggregate_type}"),
+                    key: template("{tenant}"),
+                    partition: None,
+                },
+                own: BTreeMap::new(),
             },
-            headers: Vec::new(),
-            route: Route { topic: template("{aggregate_type}"), key: template("{tenant}"), partition: None },
+            overrides: Vec::new(),
         };
         assert!(Messages::new(&Spec { message_prefix: None, ..spec.clone() }).unwrap().is_none());
         Messages::new(&spec).unwrap().unwrap()

@@ -68,10 +68,10 @@ impl Relations {
         // Whatever comes of it, the old description is not true any more.
         let before = self.tables.remove(&id);
         let name = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
-        let table = if self.outboxes.contains(&id) || self.spec.tables.contains(&name) {
+        let table = if self.outboxes.contains(&id) || self.spec.names(&name) {
             self.outboxes.insert(id);
             let base_type = |type_id| self.base_types.get(&type_id).copied().unwrap_or(type_id);
-            Table::Outbox(Box::new(Mapping::new(&self.spec, name, &relation, base_type)?))
+            Table::Outbox(Box::new(Mapping::new(self.spec.of(&name), name.clone(), &relation, base_type)?))
         } else if matches!(before, Some(Table::Elsewhere)) {
             Table::Elsewhere
         } else {

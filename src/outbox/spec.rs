@@ -1,7 +1,9 @@
 //! Which tables are outboxes, and what their columns mean: the configuration as the pure modules need it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use super::pattern::TablePattern;
 use super::template::Template;
 use super::zone::Zone;
 
@@ -9,15 +11,26 @@ use super::zone::Zone;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// `outbox.tables`.
-    pub tables: Vec<TableName>,
+    pub tables: Vec<TablePattern>,
     /// `outbox.message_prefix`: the prefix of logical messages that are events; `None`: none are.
     pub message_prefix: Option<String>,
+    /// `[outbox]` and `[route]`: of messages, and of every table that has none of its own.
+    pub shape: Shape,
+    /// `[tables."…"]`: what single tables have in its place.
+    pub overrides: Vec<(TablePattern, Shape)>,
+}
+
+/// What the rows of a table become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
     /// `[outbox.columns]`.
     pub columns: Columns,
     /// `[outbox.headers]`, in order.
     pub headers: Vec<(String, Template)>,
     /// `[route]`.
     pub route: Route,
+    /// The keys that a section `[tables."…"]` sets, each with its path there; for messages.
+    pub own: BTreeMap<String, String>,
 }
 
 /// `[outbox.columns]`: the names of the columns that have a meaning.
@@ -53,15 +66,45 @@ pub struct Route {
 }
 
 impl Spec {
+    /// Whether `table` is one of `outbox.tables`.
+    #[must_use]
+    pub fn names(&self, table: &TableName) -> bool {
+        self.tables.iter().any(|pattern| pattern.matches(table))
+    }
+
+    /// What the rows of `table` become. A section that names it goes before one with a pattern, and that before later ones.
+    #[must_use]
+    pub fn of(&self, table: &TableName) -> &Shape {
+        let matching = || self.overrides.iter().filter(|(pattern, _)| pattern.matches(table));
+        let exact = matching().find(|(pattern, _)| pattern.exact().is_some());
+        exact.or_else(|| matching().next()).map_or(&self.shape, |(_, shape)| shape)
+    }
+
+    /// All that rows can become.
+    pub fn shapes(&self) -> impl Iterator<Item = &Shape> {
+        std::iter::once(&self.shape).chain(self.overrides.iter().map(|(_, shape)| shape))
+    }
+}
+
+impl Shape {
+    /// The key that says this for the table: `general`, or the one of its section.
+    #[must_use]
+    pub fn key(&self, general: &str) -> String {
+        self.own.get(general).cloned().unwrap_or_else(|| general.to_owned())
+    }
+
     /// The columns that a row is read from, each with the configuration's keys that need it.
     #[must_use]
     pub fn mapped_columns(&self) -> Vec<(String, Vec<String>)> {
         let columns = &self.columns;
         let mut mapped: Vec<(String, Vec<String>)> = Vec::new();
-        let mut add = |column: &str, key: &str| match mapped.iter_mut().find(|(name, _)| name == column) {
-            Some((_, keys)) if keys.iter().any(|known| known == key) => {}
-            Some((_, keys)) => keys.push(key.to_owned()),
-            None => mapped.push((column.to_owned(), vec![key.to_owned()])),
+        let mut add = |column: &str, key: &str| {
+            let key = self.key(key);
+            match mapped.iter_mut().find(|(name, _)| name == column) {
+                Some((_, keys)) if keys.contains(&key) => {}
+                Some((_, keys)) => keys.push(key),
+                None => mapped.push((column.to_owned(), vec![key])),
+            }
         };
         add(&columns.id, "outbox.columns.id");
         add(&columns.payload, "outbox.columns.payload");
@@ -70,7 +113,7 @@ impl Spec {
         let routes =
             [("route.topic".to_owned(), &self.route.topic), ("route.key".to_owned(), &self.route.key)];
         for (key, template) in routes.into_iter().chain(headers) {
-            for placeholder in template.placeholders() {
+            for placeholder in template.columns() {
                 match columns.behind(placeholder) {
                     (column, true) => add(column, &format!("outbox.columns.{placeholder}")),
                     (column, false) => add(column, &key),

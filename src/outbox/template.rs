@@ -21,6 +21,9 @@ pub(super) enum Piece {
     Placeholder(String, Vec<Function>),
 }
 
+/// The placeholders that stand for the table's own name and not for a column.
+pub const OWN_NAMES: [&str; 2] = ["@schema", "@table"];
+
 /// Text that is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -32,6 +35,9 @@ pub enum TemplateError {
     /// `{}`.
     #[error("the placeholder at character {0} is empty")]
     Empty(usize),
+    /// `{@…}` that is neither `{@schema}` nor `{@table}`.
+    #[error("the placeholder at character {0} begins with \"@\": there are {own}", own = OWN_NAMES.join(" and "))]
+    Own(usize),
     /// A word behind a `|` that is no function.
     #[error(
         "the placeholder at character {at} has \"|{function}\", which is no function: there are {}, and a text in double quotes, \
@@ -105,6 +111,17 @@ impl Template {
         })
     }
 
+    /// Those of them that stand for columns.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.placeholders().filter(|name| !name.starts_with('@'))
+    }
+
+    /// Whether the table's own name is part of it.
+    #[must_use]
+    pub fn has_table_name(&self) -> bool {
+        self.placeholders().any(|name| name.starts_with('@'))
+    }
+
     /// The text with each placeholder replaced by what its functions make of its `value`; nothing if that is nothing.
     pub fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Option<String> {
         let piece = |piece: &Piece| match piece {
@@ -123,7 +140,7 @@ impl Template {
     pub fn example(&self) -> String {
         let piece = |piece: &Piece| match piece {
             Piece::Literal(text) => text.clone(),
-            Piece::Placeholder(name, _) => name.to_uppercase(),
+            Piece::Placeholder(name, _) => name.trim_start_matches('@').to_uppercase(),
         };
         self.pieces.iter().map(piece).collect()
     }
@@ -168,6 +185,9 @@ fn placeholder(inner: &str, at: usize) -> Result<Piece, TemplateError> {
     let (name, behind) = inner.split_once('|').map_or((inner, None), |(name, behind)| (name, Some(behind)));
     if name.is_empty() {
         return Err(TemplateError::Empty(at));
+    }
+    if name.starts_with('@') && !OWN_NAMES.contains(&name) {
+        return Err(TemplateError::Own(at));
     }
     let mut quoted = false;
     let words = behind.map(|behind| {
@@ -258,6 +278,14 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_the_table_are_no_columns() {
+        let template = Template::parse("{@schema}.{a}.{@table|upper}").unwrap();
+        assert_eq!(template.columns().collect::<Vec<_>>(), ["a"]);
+        assert!(template.has_table_name() && !Template::parse("{a@schema}").unwrap().has_table_name());
+        assert_eq!(template.example(), "SCHEMA.A.TABLE");
+    }
+
+    #[test]
     fn doubled_braces_are_braces() {
         assert_eq!(shape("{{{a}}}"), "'{'<a>'}'");
         assert_eq!(shape("{{a}}"), "'{a}'");
@@ -291,6 +319,10 @@ mod tests {
         );
         assert_eq!(shape("cost $5"), "'cost $5'");
         assert_eq!(shape("{|lower}"), "the placeholder at character 1 is empty");
+        assert_eq!(
+            shape("x.{@tabel}"),
+            "the placeholder at character 3 begins with \"@\": there are @schema and @table"
+        );
         assert_eq!(
             shape("{a|trim}"),
             "the placeholder at character 1 has \"|trim\", which is no function: there are lower, upper, kebab, snake, and a \

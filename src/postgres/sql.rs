@@ -1,6 +1,6 @@
 //! Names and values as SQL writes them: quoted where PostgreSQL's own `quote_ident` would quote, and never twice.
 
-use crate::outbox::TableName;
+use crate::outbox::{NamePattern, TableName, TablePattern};
 
 /// An identifier: as it is if PostgreSQL reads it so, else in double quotes.
 #[must_use]
@@ -19,6 +19,27 @@ pub fn identifier(name: &str) -> String {
 #[must_use]
 pub fn table(TableName { schema, name }: &TableName) -> String {
     format!("{}.{}", identifier(schema), identifier(name))
+}
+
+/// The tables that are meant, as `outbox.tables` names them: with a `*` outside quotes for any letters.
+#[must_use]
+pub fn tables(TablePattern { schema, name }: &TablePattern) -> String {
+    format!("{}.{}", pattern(schema), pattern(name))
+}
+
+fn pattern(names: &NamePattern) -> String {
+    if let Some(name) = names.exact() {
+        return identifier(name);
+    }
+    let text = |text: &str| if text.is_empty() { String::new() } else { identifier(text) };
+    names.texts().map(text).collect::<Vec<_>>().join("*")
+}
+
+/// A pattern of LIKE for the names that are meant.
+#[must_use]
+pub fn like(names: &NamePattern) -> String {
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    names.texts().map(escaped).collect::<Vec<_>>().join("%")
 }
 
 /// A text value, in single quotes; with a backslash in it as `E'…'`, which means the same on every server.
@@ -66,6 +87,15 @@ mod tests {
         }
         let name = TableName { schema: "public".to_owned(), name: "Out.box".to_owned() };
         assert_eq!(table(&name), "public.\"Out.box\"");
+    }
+
+    #[test]
+    fn a_pattern_is_written_as_it_is_read_and_asked_for() {
+        let name = |texts: &[&str]| NamePattern::new(texts.iter().map(|text| (*text).to_owned()).collect());
+        let tenants = TablePattern { schema: name(&["Tenant-", ""]), name: name(&["", "_box", ""]) };
+        assert_eq!(tables(&tenants), "\"Tenant-\"*.*_box*");
+        assert_eq!(like(&tenants.name), "%\\_box%");
+        assert_eq!(like(&name(&["10%\\"])), "10\\%\\\\");
     }
 
     #[test]

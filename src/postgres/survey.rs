@@ -2,14 +2,16 @@
 //!
 //! Everything here can be read by any role: catalogs, settings, sizes. What it means is not decided here.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
 use super::control::{Catalog, Slot, Table, wrong};
 use super::error::Error;
+use super::outboxes::{self, Meant};
 use super::publication::Publication;
-use crate::outbox::TableName;
+use crate::outbox::{TableName, TablePattern};
 use crate::wal::pgoutput::RelationId;
 
 /// Everything that was seen.
@@ -19,8 +21,8 @@ pub struct Survey {
     pub server: Settings,
     /// Who the relay is there.
     pub role: Role,
-    /// The tables that were asked for, in that order; `None`: there is none of that name.
-    pub tables: Vec<(TableName, Option<Outbox>)>,
+    /// The tables that were asked for, in that order.
+    pub tables: Vec<Meant>,
     /// The publication; `None`: there is none of that name.
     pub publication: Option<Publication>,
     /// The slot; `None`: there is none of that name.
@@ -77,6 +79,8 @@ pub struct Outbox {
     pub has_rows: bool,
     /// Whether the role may read it. The relay needs not.
     pub readable: bool,
+    /// Whether a table that is no partition has, or had, others that inherit from it (`relhassubclass`).
+    pub inherited: bool,
 }
 
 /// What a relation is.
@@ -111,6 +115,13 @@ impl Settings {
     }
 }
 
+impl Survey {
+    /// All tables that were found.
+    pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.tables.iter().flat_map(|meant| &meant.found)
+    }
+}
+
 impl Kind {
     /// Why it cannot be an outbox.
     #[must_use]
@@ -129,25 +140,23 @@ impl Catalog {
     /// If a query fails.
     pub async fn survey(
         &self,
-        tables: &[TableName],
+        tables: &[TablePattern],
         publication: &str,
         slot_name: &str,
     ) -> Result<Survey, Error> {
         let server = self.settings().await?;
         let slot = self.slot(slot_name).await?;
-        let mut found = Vec::with_capacity(tables.len());
-        for table in tables {
-            let mut outbox = self.outbox(table).await?;
-            if let (Some(outbox), None) = (&mut outbox, &slot) {
+        let mut tables = self.meant(tables).await?;
+        if slot.is_none() {
+            for outbox in tables.iter_mut().flat_map(|meant| &mut meant.found) {
                 outbox.has_rows = self.has_rows(outbox.table.id).await?;
             }
-            found.push((table.clone(), outbox));
         }
         Ok(Survey {
             role: self.role().await?,
             publication: self.publication(publication, slot_name, server.version_num).await?,
             slot,
-            tables: found,
+            tables,
             server,
         })
     }
@@ -189,7 +198,8 @@ impl Catalog {
     /// If a query fails.
     pub async fn outbox(&self, name: &TableName) -> Result<Option<Outbox>, Error> {
         const ACTION: &str = "look at the outbox table";
-        let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT') \
+        let sql = "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', has_table_privilege(c.oid, 'SELECT'), \
+                          c.relhassubclass \
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                     WHERE n.nspname = $1::text::name AND c.relname = $2::text::name";
         let rows = self.query(ACTION, sql, &[&name.schema, &name.name]).await?;
@@ -197,9 +207,11 @@ impl Catalog {
             return Ok(None);
         };
         let id: u32 = row.try_get(0).map_err(wrong(ACTION))?;
-        let columns = self.columns(id).await?;
         let table = Table { id: RelationId(id), name: name.clone() };
-        outbox(row, table, columns).map(Some).map_err(wrong(ACTION))
+        let mut found = [outboxes::outbox(row, table).map_err(wrong(ACTION))?];
+        self.with_columns(&mut found).await?;
+        let [outbox] = found;
+        Ok(Some(outbox))
     }
 
     async fn has_rows(&self, table: RelationId) -> Result<bool, Error> {
@@ -211,25 +223,35 @@ impl Catalog {
         rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))
     }
 
-    async fn columns(&self, id: u32) -> Result<Vec<Column>, Error> {
+    /// Looks up the columns of `outboxes`.
+    pub(super) async fn with_columns(&self, outboxes: &mut [Outbox]) -> Result<(), Error> {
         const ACTION: &str = "look at the outbox table's columns";
         let sql = "WITH RECURSIVE base(type, oid, below) AS ( \
                        SELECT t.oid, t.oid, t.typbasetype FROM pg_type t \
-                        WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = $1) \
+                        WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = ANY($1)) \
                        UNION ALL SELECT b.type, t.oid, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.below) \
-                   SELECT a.attname::text, b.oid, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '' \
+                   SELECT a.attname::text, b.oid, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '', a.attrelid \
                      FROM pg_attribute a JOIN base b ON b.type = a.atttypid AND b.below = 0 \
-                    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
-        let rows = self.query(ACTION, sql, &[&id]).await?;
-        let columns = rows.iter().map(|row| {
-            Ok(Column {
-                name: row.try_get(0)?,
-                base_type: row.try_get(1)?,
-                type_name: row.try_get(2)?,
-                generated: row.try_get(3)?,
-            })
-        });
-        columns.collect::<Result<_, _>>().map_err(wrong(ACTION))
+                    WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+        let ids: Vec<u32> = outboxes.iter().map(|outbox| outbox.table.id.0).collect();
+        let rows = self.query(ACTION, sql, &[&ids]).await?;
+        let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+        for row in &rows {
+            let column = || {
+                Ok(Column {
+                    name: row.try_get(0)?,
+                    base_type: row.try_get(1)?,
+                    type_name: row.try_get(2)?,
+                    generated: row.try_get(3)?,
+                })
+            };
+            let table: u32 = row.try_get(4).map_err(wrong(ACTION))?;
+            columns.entry(table).or_default().push(column().map_err(wrong(ACTION))?);
+        }
+        for outbox in outboxes {
+            outbox.columns = columns.remove(&outbox.table.id.0).unwrap_or_default();
+        }
+        Ok(())
     }
 }
 
@@ -247,24 +269,5 @@ fn settings(row: &Row) -> Result<Settings, tokio_postgres::Error> {
         synchronized_standby_slots: row.try_get(7)?,
         standbys: number(8)?,
         wal_sender_timeout: Duration::from_millis(u64::try_from(millis).unwrap_or(0)),
-    })
-}
-
-fn outbox(row: &Row, table: Table, columns: Vec<Column>) -> Result<Outbox, tokio_postgres::Error> {
-    let kind: &str = row.try_get(1)?;
-    Ok(Outbox {
-        table,
-        kind: match kind {
-            "r" => Kind::Plain,
-            "p" => Kind::Partitioned,
-            "v" => Kind::Other("a view"),
-            "m" => Kind::Other("a materialized view"),
-            "f" => Kind::Other("a foreign table"),
-            _ => Kind::Other("no table"),
-        },
-        unlogged: row.try_get(2)?,
-        readable: row.try_get(3)?,
-        has_rows: false,
-        columns,
     })
 }

@@ -105,7 +105,7 @@ pub(super) async fn start(
             "streaming from {}", connection.host(),
         );
     }
-    let outboxes: Vec<_> = survey.tables.into_iter().filter_map(|(_, outbox)| outbox).collect();
+    let outboxes: Vec<_> = survey.tables.into_iter().flat_map(|meant| meant.found).collect();
     let relay = relay(config, &outboxes, &identity.system_id, timelines, confirmed_flush);
     let Settings { version_num, wal_sender_timeout, .. } = survey.server;
     let (control, walsender) = (Box::new(control), slot.active_pid);
@@ -142,7 +142,7 @@ impl Known {
         let before = found.len();
         found.retain(|finding| finding.id != SLOT_IN_USE);
         let in_use = found.len() < before;
-        let outboxes: Vec<_> = survey.tables.iter().filter_map(|(_, outbox)| outbox.as_ref()).collect();
+        let outboxes: Vec<_> = survey.outboxes().collect();
         found.extend(self.publication_seen(survey.publication.clone(), &outboxes, config));
         self.warn(Findings(found).accept()?);
         Ok(in_use)

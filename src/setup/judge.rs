@@ -101,8 +101,7 @@ fn privilege(kind: Kind, session: &Session, objects: &Objects) -> String {
     let user = identifier(&session.user);
     let needs = match kind {
         Kind::Table => {
-            let mut schemas: Vec<_> =
-                objects.outbox.tables.iter().map(|table| identifier(&table.schema)).collect();
+            let mut schemas: Vec<_> = objects.named().map(|table| identifier(&table.schema)).collect();
             schemas.dedup();
             format!(
                 "role {user} needs CREATE on schema {}, which the owner of the service's tables has",
@@ -132,8 +131,10 @@ fn maker(session: &Session) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::outbox::{Columns, Route, Spec, TableName, Template, Zone};
+    use crate::outbox::{Columns, Route, Shape, Spec, TableName, Template, Zone};
     use crate::postgres::error::ServerError;
 
     fn objects() -> Objects {
@@ -150,7 +151,8 @@ mod tests {
         };
         let route =
             Route { topic: template("e.{aggregate_type}"), key: template("{aggregate_id}"), partition: None };
-        let spec = Spec { tables: vec![outbox()], message_prefix: None, columns, headers: Vec::new(), route };
+        let shape = Shape { columns, headers: Vec::new(), route, own: BTreeMap::new() };
+        let spec = Spec { tables: vec![outbox().into()], message_prefix: None, shape, overrides: Vec::new() };
         let name = || "outbox_relay".to_owned();
         Objects { outbox: spec, role: name(), publication: name(), slot: name() }
     }

@@ -58,13 +58,13 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn tables(&mut self) -> Result<(), Error> {
-        for name in &self.objects.outbox.tables {
-            let shown = sql::table(name);
-            let before = self.catalog.outbox(name).await?.is_some();
+        for name in self.objects.named() {
+            let shown = sql::table(&name);
+            let before = self.catalog.outbox(&name).await?.is_some();
             if !before {
-                self.run(Kind::Table, &shown, &script::table(self.objects, name)).await?;
+                self.run(Kind::Table, &shown, &script::table(self.objects, &name)).await?;
             }
-            let after = self.catalog.outbox(name).await?.is_some();
+            let after = self.catalog.outbox(&name).await?.is_some();
             self.say(Kind::Table, &shown, before, after);
             if after && !before {
                 let user = identifier(&self.session.user);
@@ -73,6 +73,16 @@ impl Work<'_> {
                      INSERT ON {shown} TO …"
                 ));
             }
+        }
+        for outbox in self.catalog.meant_by_patterns(&self.objects.outbox.tables).await? {
+            self.say(Kind::Table, &sql::table(&outbox.table.name), true, true);
+        }
+        for pattern in self.objects.patterns() {
+            let (publication, pattern) = (identifier(&self.objects.publication), sql::tables(pattern));
+            self.report.remaining.push(format!(
+                "tables that {pattern} means are not made here. In the transaction that makes one: ALTER PUBLICATION {publication} \
+                 ADD TABLE …, so that no row is written while it is not published"
+            ));
         }
         Ok(())
     }
@@ -112,7 +122,9 @@ impl Work<'_> {
         let (survey, _) = self.find().await?;
         let before = survey.publication.is_some();
         // Without its tables it cannot be made, and that they are missing has been told.
-        if !before && survey.tables.iter().all(|(_, table)| table.is_some()) {
+        if !before
+            && self.objects.named().all(|name| survey.outboxes().any(|outbox| outbox.table.name == name))
+        {
             self.run(Kind::Publication, &shown, &script::publication(self.objects)).await?;
         }
         let after = self.find().await?.0.publication.is_some();
@@ -138,12 +150,8 @@ impl Work<'_> {
             self.report.problems.push(judge::older_slot(self.objects));
         }
         if !before {
-            let tables =
-                survey.tables.iter().filter_map(|(name, table)| table.as_ref().map(|table| (name, table)));
-            let there: Vec<_> = tables
-                .filter(|(_, table)| table.kind.unfit().is_none())
-                .map(|(name, _)| name.clone())
-                .collect();
+            let there = survey.outboxes().filter(|outbox| outbox.kind.unfit().is_none());
+            let there: Vec<_> = there.map(|outbox| outbox.table.name.clone()).collect();
             self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
             // With anything else amiss it could not be made, or would be of no use: older than its publication.
             if found.iter().all(|finding| finding.level == Level::Warn) {

@@ -3,8 +3,8 @@
 //! With default names it is those files, byte for byte. Each part must run in a transaction of its own, in this order.
 
 use super::table;
-use crate::outbox::{Spec, TableName};
-use crate::postgres::sql::{identifier, literal};
+use crate::outbox::{Spec, TableName, TablePattern};
+use crate::postgres::sql::{self, identifier, literal};
 
 /// What is to be there, by name.
 #[derive(Debug, Clone)]
@@ -19,6 +19,18 @@ pub struct Objects {
     pub slot: String,
 }
 
+impl Objects {
+    /// The tables that are to be there. Those of a pattern are made by others.
+    pub(super) fn named(&self) -> impl Iterator<Item = TableName> {
+        self.outbox.tables.iter().filter_map(TablePattern::exact)
+    }
+
+    /// The patterns.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &TablePattern> {
+        self.outbox.tables.iter().filter(|entry| entry.exact().is_none())
+    }
+}
+
 /// The role's name where postgres.url does not give one.
 pub const DEFAULT_ROLE: &str = "outbox_relay";
 
@@ -29,13 +41,13 @@ const SLOT: &str = include_str!("../../sql/04_slot.sql");
 /// All parts, as `cat sql/*.sql` puts them together.
 #[must_use]
 pub fn whole(objects: &Objects) -> String {
-    let tables: Vec<_> = objects.outbox.tables.iter().map(|name| table(objects, name)).collect();
+    let tables: Vec<_> = objects.named().map(|name| table(objects, &name)).collect();
     [table::head().to_owned(), tables.join("\n"), role(objects), publication(objects), slot(objects)].concat()
 }
 
 /// Makes one table.
 pub(super) fn table(objects: &Objects, name: &TableName) -> String {
-    table::statement(name, &objects.outbox)
+    table::statement(name, objects.outbox.of(name))
 }
 
 /// Makes the role, and lets it connect.
@@ -57,21 +69,50 @@ pub(super) fn role(objects: &Objects) -> String {
 
 /// Makes the publication.
 pub(super) fn publication(objects: &Objects) -> String {
-    let tables: Vec<_> = objects.outbox.tables.iter().map(crate::postgres::sql::table).collect();
-    fill(
-        PUBLICATION,
-        &[
-            ("pubname = 'outbox_relay'", format!("pubname = {}", literal(&objects.publication))),
-            (
-                "CREATE PUBLICATION outbox_relay FOR TABLE public.outbox",
-                format!(
-                    "CREATE PUBLICATION {} FOR TABLE {}",
-                    identifier(&objects.publication),
-                    tables.join(", ")
-                ),
-            ),
-        ],
-    )
+    let name = identifier(&objects.publication);
+    let pubname = ("pubname = 'outbox_relay'", format!("pubname = {}", literal(&objects.publication)));
+    let tables: Vec<_> = objects.named().map(|name| sql::table(&name)).collect();
+    let patterns: Vec<_> = objects.patterns().map(|pattern| fits(pattern, objects)).collect();
+    if patterns.is_empty() {
+        let create = format!("CREATE PUBLICATION {name} FOR TABLE {}", tables.join(", "));
+        return fill(
+            PUBLICATION,
+            &[pubname, ("CREATE PUBLICATION outbox_relay FOR TABLE public.outbox", create)],
+        );
+    }
+    let listed = if tables.is_empty() { "NULL".to_owned() } else { literal(&tables.join(", ")) };
+    let create = format!(
+        "-- Of each pattern of outbox.tables, the tables that there are now. Later ones have to be put into the publication
+        -- in the transaction that makes them: ALTER PUBLICATION {} ADD TABLE …
+        EXECUTE (
+            SELECT {}
+                   || coalesce(' FOR TABLE ' || nullif(concat_ws(', ', {listed}, string_agg(format('%I.%I', n.nspname, c.relname), ', ')), ''), '')
+                   || ' WITH (publish = ''insert'', publish_via_partition_root = true)'
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+              AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+              AND ({})
+        );",
+        table::one_line(&name),
+        literal(&format!("CREATE PUBLICATION {name}")),
+        patterns.join("\n                   OR "),
+    );
+    fill(PUBLICATION, &[pubname, (STATEMENT, create)])
+}
+
+/// The statement of the file.
+const STATEMENT: &str = "CREATE PUBLICATION outbox_relay FOR TABLE public.outbox
+            WITH (publish = 'insert', publish_via_partition_root = true);";
+
+/// A condition for the tables that fit a pattern and are not named.
+fn fits(pattern: &TablePattern, objects: &Objects) -> String {
+    let like = |column: &str, names| format!("{column}::text LIKE {}", literal(&sql::like(names)));
+    let fits = [like("n.nspname", &pattern.schema), like("c.relname", &pattern.name)].join(" AND ");
+    let named = objects.named().filter(|name| pattern.matches(name));
+    let not = named.map(|TableName { schema, name }| {
+        format!(" AND (n.nspname, c.relname) <> ({}, {})", literal(&schema), literal(&name))
+    });
+    format!("{fits}{}", not.collect::<String>())
 }
 
 /// Makes the slot.
@@ -114,8 +155,10 @@ fn tag(replacements: &[(&str, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::outbox::{Columns, Route, Template, Zone};
+    use crate::outbox::{Columns, NamePattern, Route, Shape, Template, Zone};
 
     fn template(text: &str) -> Template {
         Template::parse(text).unwrap()
@@ -124,24 +167,28 @@ mod tests {
     fn default() -> Objects {
         Objects {
             outbox: Spec {
-                tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }],
+                tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }.into()],
                 message_prefix: None,
-                columns: Columns {
-                    id: "id".to_owned(),
-                    aggregate_type: "aggregate_type".to_owned(),
-                    aggregate_id: "aggregate_id".to_owned(),
-                    event_type: Some("event_type".to_owned()),
-                    payload: "payload".to_owned(),
-                    headers: None,
-                    timestamp: None,
-                    timestamp_zone: Zone::utc(),
+                shape: Shape {
+                    columns: Columns {
+                        id: "id".to_owned(),
+                        aggregate_type: "aggregate_type".to_owned(),
+                        aggregate_id: "aggregate_id".to_owned(),
+                        event_type: Some("event_type".to_owned()),
+                        payload: "payload".to_owned(),
+                        headers: None,
+                        timestamp: None,
+                        timestamp_zone: Zone::utc(),
+                    },
+                    headers: vec![("event_type".to_owned(), template("{event_type}"))],
+                    route: Route {
+                        topic: template("outbox.event.{aggregate_type}"),
+                        key: template("{aggregate_id}"),
+                        partition: None,
+                    },
+                    own: BTreeMap::new(),
                 },
-                headers: vec![("event_type".to_owned(), template("{event_type}"))],
-                route: Route {
-                    topic: template("outbox.event.{aggregate_type}"),
-                    key: template("{aggregate_id}"),
-                    partition: None,
-                },
+                overrides: Vec::new(),
             },
             role: "outbox_relay".to_owned(),
             publication: "outbox_relay".to_owned(),
@@ -159,9 +206,10 @@ mod tests {
         let mut objects = default();
         let spec = &mut objects.outbox;
         spec.tables = vec![
-            TableName { schema: "Sales".to_owned(), name: "out\"box".to_owned() },
-            TableName { schema: "public".to_owned(), name: "events".to_owned() },
+            TableName { schema: "Sales".to_owned(), name: "out\"box".to_owned() }.into(),
+            TableName { schema: "public".to_owned(), name: "events".to_owned() }.into(),
         ];
+        let spec = &mut spec.shape;
         spec.columns.id = "Event Id".to_owned();
         spec.columns.event_type = None;
         spec.columns.payload = "order".to_owned();
@@ -179,7 +227,7 @@ mod tests {
     #[test]
     fn other_names_are_quoted_where_they_stand() {
         let objects = odd();
-        insta::assert_snapshot!(table(&objects, &objects.outbox.tables[0]), @r#"
+        insta::assert_snapshot!(table(&objects, &objects.outbox.tables[0].exact().unwrap()), @r#"
         CREATE TABLE IF NOT EXISTS "Sales"."out""box" (
             "Event Id"     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),  -- the event id: Kafka header "id"
             aggregate_type text        NOT NULL,                -- names the topic: "shop.<aggregate_type>.<region>"
@@ -249,6 +297,40 @@ mod tests {
                 PERFORM pg_catalog.pg_create_logical_replication_slot('1shop', 'pgoutput', failover => true);
             ELSE
                 PERFORM pg_catalog.pg_create_logical_replication_slot('1shop', 'pgoutput');
+            END IF;
+        END
+        $$;
+        "#);
+    }
+
+    #[test]
+    fn of_patterns_the_tables_that_there_are_get_into_the_publication() {
+        let name = |text: &str| NamePattern::new(text.split('*').map(str::to_owned).collect());
+        let pattern = |schema, table| TablePattern { schema: name(schema), name: name(table) };
+        let mut objects = default();
+        objects.outbox.tables =
+            vec![pattern("tenant_*", "outbox"), pattern("tenant_1", "out'box"), pattern("*", "out*")];
+        assert_eq!(whole(&objects).matches("CREATE TABLE").count(), 1);
+        insta::assert_snapshot!(publication(&objects).split_once("DO ").unwrap().1, @r#"
+        $$
+        BEGIN
+            -- CREATE PUBLICATION has no IF NOT EXISTS. A publication that exists is left as it is.
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'outbox_relay') THEN
+                -- insert: the UPDATEs and DELETEs that clean the table up are never sent.
+                -- publish_via_partition_root: should the outbox be partitioned, rows arrive under the name of the outbox and
+                -- not under that of each partition. For a plain table it changes nothing.
+                -- Of each pattern of outbox.tables, the tables that there are now. Later ones have to be put into the publication
+                -- in the transaction that makes them: ALTER PUBLICATION outbox_relay ADD TABLE …
+                EXECUTE (
+                    SELECT 'CREATE PUBLICATION outbox_relay'
+                           || coalesce(' FOR TABLE ' || nullif(concat_ws(', ', 'tenant_1."out''box"', string_agg(format('%I.%I', n.nspname, c.relname), ', ')), ''), '')
+                           || ' WITH (publish = ''insert'', publish_via_partition_root = true)'
+                    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+                      AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+                      AND (n.nspname::text LIKE E'tenant\\_%' AND c.relname::text LIKE 'outbox'
+                           OR n.nspname::text LIKE '%' AND c.relname::text LIKE 'out%' AND (n.nspname, c.relname) <> ('tenant_1', 'out''box'))
+                );
             END IF;
         END
         $$;

@@ -3,7 +3,7 @@
 //! The file's column lines are the source. A column that the configuration maps has its name; one that it says is not
 //! there is left out; what it names beyond them (timestamp, partition, placeholders) is added before `created_at`.
 
-use crate::outbox::{Spec, TableName, Template};
+use crate::outbox::{Shape, TableName, Template};
 use crate::postgres::sql;
 
 pub(super) const FILE: &str = include_str!("../../sql/01_table.sql");
@@ -19,8 +19,8 @@ pub(super) fn head() -> &'static str {
 const STATEMENT: &str = "CREATE TABLE";
 
 /// `CREATE TABLE IF NOT EXISTS …;`, with a line end.
-pub(super) fn statement(table: &TableName, spec: &Spec) -> String {
-    let columns = columns(spec);
+pub(super) fn statement(table: &TableName, shape: &Shape) -> String {
+    let columns = columns(shape);
     let last = columns.len().saturating_sub(1);
     let lines = columns.iter().enumerate().map(|(index, column)| {
         let comma = if index < last { "," } else { "" };
@@ -40,7 +40,7 @@ struct Column {
     comment: String,
 }
 
-fn columns(spec: &Spec) -> Vec<Column> {
+fn columns(shape: &Shape) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     let mut add = |name: &str, definition: &str, comment: String| {
         // Two keys may name the same column.
@@ -51,30 +51,30 @@ fn columns(spec: &Spec) -> Vec<Column> {
     let mut made_at = None;
     for Column { name, definition, comment } in of_file() {
         match name.as_str() {
-            "id" => add(&spec.columns.id, &definition, comment),
-            "aggregate_type" => add(&spec.columns.aggregate_type, &definition, of_topic(spec)),
-            "aggregate_id" => add(&spec.columns.aggregate_id, &definition, of_key(spec, comment)),
+            "id" => add(&shape.columns.id, &definition, comment),
+            "aggregate_type" => add(&shape.columns.aggregate_type, &definition, of_topic(shape)),
+            "aggregate_id" => add(&shape.columns.aggregate_id, &definition, of_key(shape, comment)),
             "event_type" => {
-                let event_type = spec.columns.event_type.iter();
-                event_type.for_each(|name| add(name, &definition, of_header(spec)));
+                let event_type = shape.columns.event_type.iter();
+                event_type.for_each(|name| add(name, &definition, of_header(shape)));
             }
-            "payload" => add(&spec.columns.payload, &definition, comment),
+            "payload" => add(&shape.columns.payload, &definition, comment),
             _ => made_at = Some((name, definition, comment)),
         }
     }
-    if let Some(headers) = &spec.columns.headers {
+    if let Some(headers) = &shape.columns.headers {
         add(headers, "jsonb", "an object whose members become further Kafka headers".to_owned());
     }
-    if let Some(timestamp) = &spec.columns.timestamp {
+    if let Some(timestamp) = &shape.columns.timestamp {
         add(timestamp, "timestamptz NOT NULL DEFAULT now()", "the record's timestamp".to_owned());
     }
-    if let Some(partition) = &spec.route.partition {
+    if let Some(partition) = &shape.route.partition {
         add(partition, "integer     NOT NULL", "the number of the topic's partition".to_owned());
     }
-    for (key, template) in templates(spec) {
-        for name in template.placeholders() {
+    for (key, template) in templates(shape) {
+        for name in template.columns() {
             // What is mapped is there already.
-            add(spec.columns.behind(name).0, "text", format!("for {key} = \"{template}\""));
+            add(shape.columns.behind(name).0, "text", format!("for {key} = \"{template}\""));
         }
     }
     if let Some((name, definition, comment)) = made_at {
@@ -94,8 +94,8 @@ fn of_file() -> impl Iterator<Item = Column> {
     })
 }
 
-fn of_topic(spec: &Spec) -> String {
-    let topic = &spec.route.topic;
+fn of_topic(shape: &Shape) -> String {
+    let topic = &shape.route.topic;
     if topic.placeholders().any(|name| name == "aggregate_type") {
         format!("names the topic: \"{}\"", topic.to_string().replace('{', "<").replace('}', ">"))
     } else {
@@ -103,24 +103,24 @@ fn of_topic(spec: &Spec) -> String {
     }
 }
 
-fn of_key(spec: &Spec, comment: String) -> String {
-    if spec.route.key.placeholders().any(|name| name == "aggregate_id") {
+fn of_key(shape: &Shape, comment: String) -> String {
+    if shape.route.key.placeholders().any(|name| name == "aggregate_id") {
         comment
     } else {
         "the id of the thing that the event is about".to_owned()
     }
 }
 
-fn of_header(spec: &Spec) -> String {
-    let header = spec.headers.iter().find(|(_, template)| template.to_string() == "{event_type}");
+fn of_header(shape: &Shape) -> String {
+    let header = shape.headers.iter().find(|(_, template)| template.to_string() == "{event_type}");
     header.map_or_else(|| "the kind of event".to_owned(), |(name, _)| format!("Kafka header \"{name}\""))
 }
 
 /// All templates, each with its key.
-fn templates(spec: &Spec) -> impl Iterator<Item = (String, &Template)> {
-    let route = [("route.topic".to_owned(), &spec.route.topic), ("route.key".to_owned(), &spec.route.key)]
+fn templates(shape: &Shape) -> impl Iterator<Item = (String, &Template)> {
+    let route = [("route.topic".to_owned(), &shape.route.topic), ("route.key".to_owned(), &shape.route.key)]
         .into_iter();
-    let headers = spec.headers.iter();
+    let headers = shape.headers.iter();
     route.chain(headers.map(|(name, template)| (format!("outbox.headers.{name}"), template)))
 }
 

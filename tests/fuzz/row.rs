@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Columns, Record, Spec};
+use outbox_relay::outbox::{Columns, Record};
 use outbox_relay::relay::{Error, Relay, Step, Tally};
 use outbox_relay::wal::PgTimestamp;
 use outbox_relay::wal::pgoutput::{Begin, RelationId, Value};
@@ -38,8 +38,8 @@ pub(crate) fn row(data: &[u8]) {
     let outbox = table(10, "public", "outbox", &types);
     let all = values.iter().cloned().chain([Value::Null]).collect();
 
-    let spec =
-        Spec { columns: Columns { timestamp: Some("at".to_owned()), ..columns() }, ..spec(&["public"]) };
+    let mut spec = spec(&["public"]);
+    spec.shape.columns = Columns { timestamp: Some("at".to_owned()), ..columns() };
     let mut relay = super::relay_of(spec, Lsn::ZERO);
     let sent = PgTimestamp::from_unix_micros(NOW * 1_000);
     let begin = Message::Begin(Begin { commit_lsn: Lsn::new(100), commit_time: sent, xid: 1 });

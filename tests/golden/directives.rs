@@ -6,12 +6,13 @@
 use std::collections::HashSet;
 
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Columns, Route, Spec, TableName, Template};
+use outbox_relay::outbox::{Columns, Shape, Spec, TableName, TablePattern, Template};
 use outbox_relay::relay::Start;
 use outbox_relay::wal::Timelines;
 
 pub(crate) fn start(sql: &str) -> Start {
     let directive = |name| directive(sql, name);
+    let spec = crate::wire::spec(&[]);
     let template = |text: &str| Template::parse(text).unwrap();
     let header = |column: &str| (column.to_owned(), template(&format!("{{{column}}}")));
     let headers =
@@ -19,17 +20,15 @@ pub(crate) fn start(sql: &str) -> Start {
     Start {
         spec: Spec {
             tables: directive("tables").unwrap().split(", ").map(table).collect(),
-            message_prefix: None,
-            columns: Columns {
-                timestamp: directive("timestamp").map(str::to_owned),
-                ..crate::wire::columns()
+            shape: Shape {
+                columns: Columns {
+                    timestamp: directive("timestamp").map(str::to_owned),
+                    ..crate::wire::columns()
+                },
+                headers: headers.map(|name| header(&unquoted(name))).collect(),
+                ..spec.shape
             },
-            headers: headers.map(|name| header(&unquoted(name))).collect(),
-            route: Route {
-                topic: template("outbox.event.{aggregate_type}"),
-                key: template("{aggregate_id}"),
-                partition: None,
-            },
+            ..spec
         },
         outboxes: Vec::new(),
         source: "7000000000000000001/golden".to_owned(),
@@ -51,9 +50,9 @@ fn directive<'a>(sql: &'a str, name: &str) -> Option<&'a str> {
     sql.lines().find_map(|line| line.strip_prefix(&prefix))
 }
 
-fn table(name: &str) -> TableName {
+fn table(name: &str) -> TablePattern {
     let (schema, name) = name.split_once('.').unwrap();
-    TableName { schema: unquoted(schema), name: unquoted(name) }
+    TableName { schema: unquoted(schema), name: unquoted(name) }.into()
 }
 
 /// An identifier as SQL quotes it.

@@ -44,7 +44,7 @@ async fn found(
 ) -> (Vec<Finding>, Duration) {
     let template = Template::parse(template).unwrap();
     let start = Instant::now();
-    let findings = look(properties, &Wanted { template: &template, topics: &[], largest_row }).await;
+    let findings = look(properties, &Wanted { templates: &[&template], topics: &[], largest_row }).await;
     (findings, start.elapsed())
 }
 
@@ -91,7 +91,7 @@ async fn of_the_topics_that_rows_lead_to_those_that_are_missing_are_named() {
     create_topic(&there, 1, &[]).await;
     let template = Template::parse("x.{aggregate_type}").unwrap();
     let topics = [missing, there.clone(), there, String::new(), "not a topic".to_owned()];
-    let wanted = Wanted { template: &template, topics: &topics, largest_row: None };
+    let wanted = Wanted { templates: &[&template], topics: &topics, largest_row: None };
     let findings = look(&properties(&broker(), &[]), &wanted).await;
     assert_eq!(ids(&findings), [(Level::Wait, "topic_missing")], "{findings:#?}");
 }

@@ -9,9 +9,11 @@
 
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Columns, Route, Spec, TableName, Template, Zone};
+use outbox_relay::outbox::{Columns, Route, Shape, Spec, TableName, Template, Zone};
 use outbox_relay::wal::pgoutput::{
     self, Begin, Commit, Logical, Origin, Relation, RelationId, Truncate, Tuple, Type, Value,
 };
@@ -279,10 +281,8 @@ pub(crate) fn columns() -> Columns {
 /// Tables called `outbox`, one a schema, routed by default.
 pub(crate) fn spec(schemas: &[&str]) -> Spec {
     let template = |text| Template::parse(text).unwrap();
-    let table = |schema: &&str| TableName { schema: (*schema).to_owned(), name: "outbox".to_owned() };
-    Spec {
-        tables: schemas.iter().map(table).collect(),
-        message_prefix: None,
+    let table = |schema: &&str| TableName { schema: (*schema).to_owned(), name: "outbox".to_owned() }.into();
+    let shape = Shape {
         columns: columns(),
         headers: vec![("event_type".to_owned(), template("{event_type}"))],
         route: Route {
@@ -290,5 +290,7 @@ pub(crate) fn spec(schemas: &[&str]) -> Spec {
             key: template("{aggregate_id}"),
             partition: None,
         },
-    }
+        own: BTreeMap::new(),
+    };
+    Spec { tables: schemas.iter().map(table).collect(), message_prefix: None, shape, overrides: Vec::new() }
 }

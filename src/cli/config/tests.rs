@@ -18,6 +18,14 @@ tables = ["public.outbox", '"Sales"."Outbox \ 1"']
 tenant = "{tenant}"
 "ce.type" = "{event_type}\t"
 
+[tables.'"Sales"."Outbox \ 1"']
+columns.id = "nr"
+headers = {}
+
+[tables."public.*"]
+headers."a b" = "{@schema}"
+route.topic = "{@schema}.x"
+
 [kafka]
 "bootstrap.servers" = "kafka:9092"
 acks = -1
@@ -67,61 +75,66 @@ fn people_see_each_value_and_where_it_was_given() {
     ];
     let set = [("delivery.drain_timeout", "1m 30s"), ("postgres.create_slot", "false")];
     insta::assert_snapshot!(printed(&settings(FILE, &variables, &set), false), @r#"
-    postgres.url                   = "postgres://relay:***@db:5432/shop?sslmode=disable"  # relay.toml, line 3
-    postgres.slot                  = "orders"                         # relay.toml, line 4
-    postgres.publication           = "outbox_relay"                   # default
-    postgres.create_slot           = false                            # --set
+    postgres.url                    = "postgres://relay:***@db:5432/shop?sslmode=disable"  # relay.toml, line 3
+    postgres.slot                   = "orders"                         # relay.toml, line 4
+    postgres.publication            = "outbox_relay"                   # default
+    postgres.create_slot            = false                            # --set
 
-    outbox.tables                  = ["public.outbox", "\"Sales\".\"Outbox \\ 1\""]  # relay.toml, line 7
-    outbox.message_prefix          = ""                               # default
-    outbox.columns.id              = "id"                             # default
-    outbox.columns.aggregate_type  = "aggregate_type"                 # default
-    outbox.columns.aggregate_id    = "aggregate_id"                   # default
-    outbox.columns.event_type      = "event_type"                     # default
-    outbox.columns.payload         = "payload"                        # default
-    outbox.columns.headers         = ""                               # default
-    outbox.columns.timestamp       = ""                               # default
-    outbox.columns.timestamp_zone  = "UTC"                            # default
-    outbox.headers.tenant          = "{tenant}"                       # relay.toml, line 10
-    outbox.headers."ce.type"       = "{event_type}\t"                 # relay.toml, line 11
+    outbox.tables                   = ["public.outbox", "\"Sales\".\"Outbox \\ 1\""]  # relay.toml, line 7
+    outbox.message_prefix           = ""                               # default
+    outbox.columns.id               = "id"                             # default
+    outbox.columns.aggregate_type   = "aggregate_type"                 # default
+    outbox.columns.aggregate_id     = "aggregate_id"                   # default
+    outbox.columns.event_type       = "event_type"                     # default
+    outbox.columns.payload          = "payload"                        # default
+    outbox.columns.headers          = ""                               # default
+    outbox.columns.timestamp        = ""                               # default
+    outbox.columns.timestamp_zone   = "UTC"                            # default
+    outbox.headers.tenant           = "{tenant}"                       # relay.toml, line 10
+    outbox.headers."ce.type"        = "{event_type}\t"                 # relay.toml, line 11
 
-    route.topic                    = "outbox.event.{aggregate_type}"  # default
-    route.key                      = "{aggregate_id}"                 # default
-    route.partition                = ""                               # default
+    tables."\"Sales\".\"Outbox \\ 1\"".columns.id = "nr"                             # relay.toml, line 14
+    tables."\"Sales\".\"Outbox \\ 1\"".headers = {}                               # relay.toml, line 13
+    tables."public.*".headers."a b" = "{@schema}"                      # relay.toml, line 18
+    tables."public.*".route.topic   = "{@schema}.x"                    # relay.toml, line 19
 
-    kafka.acks                     = "all"                            # fixed
-    kafka.allow.auto.create.topics = "false"                          # fixed
-    kafka.bootstrap.servers        = "kafka:9092"                     # relay.toml, line 14
-    kafka.client.id                = "outbox-relay"                   # default
-    kafka.enable.gapless.guarantee = "true"                           # fixed
-    kafka.enable.idempotence       = "true"                           # fixed
-    kafka.linger.ms                = "5"                              # relay.toml, line 16
-    kafka.message.timeout.ms       = "0"                              # fixed
-    kafka.partitioner              = "murmur2_random"                 # fixed
-    kafka.reconnect.backoff.max.ms = "1000"                           # default
-    kafka.sasl.password            = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
-    kafka.socket.nagle.disable     = "true"                           # default
-    kafka.ssl.key.password         = (hidden)                         # relay.toml, line 17
+    route.topic                     = "outbox.event.{aggregate_type}"  # default
+    route.key                       = "{aggregate_id}"                 # default
+    route.partition                 = ""                               # default
 
-    topics.create                  = false                            # default
-    topics.partitions              = 3                                # default
-    topics.replication_factor      = -1                               # default
-    topics.config                  = {}                               # default
+    kafka.acks                      = "all"                            # fixed
+    kafka.allow.auto.create.topics  = "false"                          # fixed
+    kafka.bootstrap.servers         = "kafka:9092"                     # relay.toml, line 22
+    kafka.client.id                 = "outbox-relay"                   # default
+    kafka.enable.gapless.guarantee  = "true"                           # fixed
+    kafka.enable.idempotence        = "true"                           # fixed
+    kafka.linger.ms                 = "5"                              # relay.toml, line 24
+    kafka.message.timeout.ms        = "0"                              # fixed
+    kafka.partitioner               = "murmur2_random"                 # fixed
+    kafka.reconnect.backoff.max.ms  = "1000"                           # default
+    kafka.sasl.password             = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
+    kafka.socket.nagle.disable      = "true"                           # default
+    kafka.ssl.key.password          = (hidden)                         # relay.toml, line 25
 
-    delivery.on_rejected           = "stop"                           # default
-    delivery.dead_letter_topic     = "outbox.dead-letter"             # default
-    delivery.skip                  = []                               # default
-    delivery.max_in_flight         = "16384 KiB"                      # OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT
-    delivery.drain_timeout         = "1m 30s"                         # --set
+    topics.create                   = false                            # default
+    topics.partitions               = 3                                # default
+    topics.replication_factor       = -1                               # default
+    topics.config                   = {}                               # default
 
-    state.topic                    = ""                               # relay.toml, line 20
+    delivery.on_rejected            = "stop"                           # default
+    delivery.dead_letter_topic      = "outbox.dead-letter"             # default
+    delivery.skip                   = []                               # default
+    delivery.max_in_flight          = "16384 KiB"                      # OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT
+    delivery.drain_timeout          = "1m 30s"                         # --set
 
-    http.listen                    = "127.0.0.1:9464"                 # default
+    state.topic                     = ""                               # relay.toml, line 28
 
-    log.format                     = "text"                           # default
-    log.level                      = "debug"                          # OUTBOX_RELAY_LOG__LEVEL
+    http.listen                     = "127.0.0.1:9464"                 # default
 
-    # 14 keys that this version does not support yet are left out: --json has them.
+    log.format                      = "text"                           # default
+    log.level                       = "debug"                          # OUTBOX_RELAY_LOG__LEVEL
+
+    # 13 keys that this version does not support yet are left out: --json has them.
     "#);
 }
 
@@ -148,22 +161,25 @@ fn programs_get_types_and_every_key() {
       "outbox.columns.timestamp_zone": {"value": "UTC", "origin": "default"},
       "outbox.headers.tenant": {"value": "{tenant}", "origin": "relay.toml, line 10"},
       "outbox.headers.ce.type": {"value": "{event_type}\t", "origin": "relay.toml, line 11"},
-      "tables": {"value": {}, "origin": "default", "supported": false},
+      "tables.\"\\\"Sales\\\".\\\"Outbox \\\\ 1\\\"\".columns.id": {"value": "nr", "origin": "relay.toml, line 14"},
+      "tables.\"\\\"Sales\\\".\\\"Outbox \\\\ 1\\\"\".headers": {"value": {}, "origin": "relay.toml, line 13"},
+      "tables.\"public.*\".headers.a b": {"value": "{@schema}", "origin": "relay.toml, line 18"},
+      "tables.\"public.*\".route.topic": {"value": "{@schema}.x", "origin": "relay.toml, line 19"},
       "route.topic": {"value": "outbox.event.{aggregate_type}", "origin": "default"},
       "route.key": {"value": "{aggregate_id}", "origin": "default"},
       "route.partition": {"value": "", "origin": "default"},
       "kafka.acks": {"value": "all", "origin": "fixed"},
       "kafka.allow.auto.create.topics": {"value": "false", "origin": "fixed"},
-      "kafka.bootstrap.servers": {"value": "kafka:9092", "origin": "relay.toml, line 14"},
+      "kafka.bootstrap.servers": {"value": "kafka:9092", "origin": "relay.toml, line 22"},
       "kafka.client.id": {"value": "outbox-relay", "origin": "default"},
       "kafka.enable.gapless.guarantee": {"value": "true", "origin": "fixed"},
       "kafka.enable.idempotence": {"value": "true", "origin": "fixed"},
-      "kafka.linger.ms": {"value": "5", "origin": "relay.toml, line 16"},
+      "kafka.linger.ms": {"value": "5", "origin": "relay.toml, line 24"},
       "kafka.message.timeout.ms": {"value": "0", "origin": "fixed"},
       "kafka.partitioner": {"value": "murmur2_random", "origin": "fixed"},
       "kafka.reconnect.backoff.max.ms": {"value": "1000", "origin": "default"},
       "kafka.socket.nagle.disable": {"value": "true", "origin": "default"},
-      "kafka.ssl.key.password": {"value": "(hidden)", "origin": "relay.toml, line 17"},
+      "kafka.ssl.key.password": {"value": "(hidden)", "origin": "relay.toml, line 25"},
       "topics.create": {"value": false, "origin": "default"},
       "topics.partitions": {"value": 3, "origin": "default"},
       "topics.replication_factor": {"value": -1, "origin": "default"},
@@ -175,7 +191,7 @@ fn programs_get_types_and_every_key() {
       "delivery.max_in_flight": {"value": "16MiB", "origin": "default"},
       "delivery.drain_timeout": {"value": "20s", "origin": "default"},
       "delivery.transactional_id": {"value": "outbox-relay.{slot}", "origin": "default", "supported": false},
-      "state.topic": {"value": "", "origin": "relay.toml, line 20", "supported": false},
+      "state.topic": {"value": "", "origin": "relay.toml, line 28", "supported": false},
       "after_publish.action": {"value": "keep", "origin": "default", "supported": false},
       "after_publish.status_column": {"value": "status", "origin": "default", "supported": false},
       "after_publish.published_value": {"value": "PUBLISHED", "origin": "default", "supported": false},

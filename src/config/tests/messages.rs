@@ -180,19 +180,15 @@ fn keys_of_later_versions_are_not_supported_yet() {
         poll.batch = 5
         state.topic = "positions"
         poll.interval = "2s"
-        [tables."public.orders_outbox"]
-        route.topic = "orders"
     "#;
     insta::assert_snapshot!(problems(toml), @r#"
-    8 problems in the configuration
+    7 problems in the configuration
 
       postgres.backfill = true (relay.toml, line 4): is not supported yet
         hint: leave it out; this version accepts only false
 
       outbox.source = "poll" (relay.toml, line 5): is not supported yet
         hint: leave it out; this version accepts only "wal"
-
-      tables."public.orders_outbox" (relay.toml, line 11): is not supported yet
 
       delivery.guarantee = "exactly-once" (relay.toml, line 6): is not supported yet
         hint: leave it out; this version accepts only "at-least-once"

@@ -26,7 +26,7 @@ fn changed(change: impl FnOnce(&mut Publication)) -> String {
     let before = survey.publication.unwrap();
     let mut now = before.clone();
     change(&mut now);
-    let outbox = survey.tables[0].1.as_ref().unwrap();
+    let outbox = &survey.tables[0].found[0];
     let found = publication_changed(&before, &now, &[outbox], "outbox_relay");
     found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n---\n\n")
 }
@@ -93,7 +93,7 @@ fn a_table_that_was_dropped() {
     let survey = healthy();
     let mut publication = survey.publication.unwrap();
     publication.tables.clear();
-    let outbox = survey.tables[0].1.as_ref().unwrap();
+    let outbox = &survey.tables[0].found[0];
     let found = super::publication(
         Some(&publication),
         &[outbox],

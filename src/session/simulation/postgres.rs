@@ -206,6 +206,7 @@ pub(super) fn outboxes() -> Vec<Outbox> {
         columns: Vec::new(),
         has_rows: false,
         readable: false,
+        inherited: false,
     };
     OUTBOXES.map(outbox).into()
 }
