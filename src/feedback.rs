@@ -13,6 +13,7 @@ use crate::ack::ConfirmedLsn;
 #[derive(Debug)]
 pub struct Feedback {
     interval: Duration,
+    on_change: Duration,
     sent_at: Instant,
     sent: Option<ConfirmedLsn>,
     requested: bool,
@@ -20,6 +21,9 @@ pub struct Feedback {
 
 /// The shortest time between two updates that only tell a new position.
 const ON_CHANGE: Duration = Duration::from_millis(50);
+
+/// The same where an update costs nothing.
+const EAGER: Duration = Duration::from_millis(2);
 
 /// The longest time without an update, where the server allows a longer one.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -31,7 +35,13 @@ impl Feedback {
     pub fn new(now: Instant, wal_sender_timeout: Duration) -> Self {
         let interval =
             if wal_sender_timeout.is_zero() { LONGEST } else { LONGEST.min(wal_sender_timeout.mul_f64(0.6)) };
-        Self { interval, sent_at: now, sent: None, requested: false }
+        Self { interval, on_change: ON_CHANGE, sent_at: now, sent: None, requested: false }
+    }
+
+    /// The same for who reads rows by a query: it does not write each update to disk, and waits for them to mark rows.
+    #[must_use]
+    pub fn eager(self) -> Self {
+        Self { on_change: EAGER, ..self }
     }
 
     /// The server has asked for an update.
@@ -47,7 +57,7 @@ impl Feedback {
         } else if self.sent == Some(position) {
             self.interval
         } else {
-            ON_CHANGE
+            self.on_change
         };
         self.sent_at.checked_add(after).unwrap_or(self.sent_at)
     }

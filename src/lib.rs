@@ -36,6 +36,11 @@ pub mod wal;
 pub mod kafka;
 pub mod postgres;
 
+// Rows that come by a query, and not in the write-ahead log.
+pub mod backfill;
+pub mod poll;
+pub mod rows;
+
 // What must be right before they can work.
 pub mod findings;
 pub mod setup;

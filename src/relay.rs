@@ -38,8 +38,9 @@ pub struct Start {
     pub spec: Spec,
     /// The object ids that the configured tables have in the catalog.
     pub outboxes: Vec<RelationId>,
-    /// `<system identifier>/<slot>`: the header `source`.
-    pub source: String,
+    /// `<system identifier>/<slot>`: the header `source`. `None` where rows have no place in the write-ahead log: their records
+    /// have neither this header nor `position`.
+    pub source: Option<String>,
     /// The server's timelines.
     pub timelines: Timelines,
     /// The slot's `confirmed_flush_lsn`, read while the session owns the slot.
@@ -110,14 +111,17 @@ impl Relay {
     /// A session that has received nothing yet.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let source = Header { name: "source".into(), value: Some(Bytes::from(start.source)) };
+        let source =
+            start.source.map(|source| Header { name: "source".into(), value: Some(Bytes::from(source)) });
+        let origin = source.map(|source| Origin { source, position_name: "position".into() });
         Self {
             max_in_flight: start.max_in_flight,
             messages: Messages::new(&start.spec),
             relations: Relations::new(start.spec, start.outboxes),
             transaction: None,
             outbound: Outbound {
-                origin: Origin { source, position_name: "position".into(), timelines: start.timelines },
+                origin,
+                timelines: start.timelines,
                 router: Router::new(start.dead_letters),
                 skip: start.skip,
                 ack: Ack::new(start.confirmed_flush),
@@ -235,7 +239,7 @@ impl Relay {
         }
         let Begin { commit_lsn, commit_time, .. } = begin;
         let position =
-            format!("{:08X}-{:016X}-", self.outbound.origin.timelines.of(commit_lsn), commit_lsn.as_u64());
+            format!("{:08X}-{:016X}-", self.outbound.timelines.of(commit_lsn), commit_lsn.as_u64());
         self.transaction = Some(Transaction { commit_lsn, commit_time, position, rows: 0 });
         self.outbound.ack.begin(commit_time);
         Ok(())
@@ -266,7 +270,9 @@ impl Relay {
         open.rows = open.rows.saturating_add(1);
         match mapping {
             Some(mapping) => {
-                let event = Event::read(mapping, insert.new, open.commit_time, sent)?;
+                // A row without a place may be a year old, and a topic keeps a record by its timestamp.
+                let stamp = if self.outbound.origin.is_some() { open.commit_time } else { sent };
+                let event = Event::read(mapping, insert.new, stamp, sent)?;
                 self.outbound.event(event, open)
             }
             None => Ok(Step::Nothing),

@@ -48,8 +48,26 @@ pub struct Report {
     pub events_delivered: u64,
     /// How long ago it confirmed the last one; `null` if there was none.
     pub last_delivery_seconds_ago: Option<f64>,
+    /// How far the backfill is, while there is one.
+    pub backfill: Option<Backfill>,
     /// The slot as the relay saw it last.
     pub slot_health: Option<SlotHealth>,
+}
+
+/// How far the backfill is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Backfill {
+    /// Rows to be sent.
+    pub rows: u64,
+    /// Those of them that Kafka has.
+    pub done: u64,
+    /// Rows a second since the first.
+    pub rows_per_second: f64,
+    /// How long the rest takes at this rate; `null` while there is none.
+    pub seconds_left: Option<f64>,
+    /// It in words.
+    pub text: String,
 }
 
 /// What keeps events from moving.
@@ -82,6 +100,8 @@ pub struct SlotHealth {
     pub safe_wal_bytes: Option<i64>,
 }
 
+const NO_POSITION: &str = "0/0";
+
 impl Report {
     /// What `snapshot` says of the relay of `postgres`. `now` and `wall` are the same moment on two clocks.
     #[must_use]
@@ -110,6 +130,13 @@ impl Report {
             oldest_unconfirmed_age_seconds: snapshot.oldest_unconfirmed_age(wall).as_secs_f64(),
             events_delivered: progress.delivered,
             last_delivery_seconds_ago: progress.last_delivery.map(since),
+            backfill: progress.backfill.as_ref().map(|backfill| Backfill {
+                rows: backfill.rows,
+                done: backfill.done,
+                rows_per_second: backfill.rate(now),
+                seconds_left: backfill.time_left(now).map(|left| left.as_secs_f64()),
+                text: backfill.in_words(now),
+            }),
             slot_health: snapshot.slot.as_ref().map(|seen| SlotHealth {
                 seen_seconds_ago: since(seen.at),
                 wal_status: seen.slot.wal_status.clone(),
@@ -132,8 +159,14 @@ impl Report {
         if let Some(server) = &self.server {
             lines.add("server", server);
         }
-        lines.add("received", &self.received_lsn);
-        lines.add("confirmed", &self.confirmed_lsn);
+        if let Some(backfill) = &self.backfill {
+            lines.add("backfill", &backfill.text);
+        }
+        // Rows that come by a query have no position.
+        if self.received_lsn != NO_POSITION {
+            lines.add("received", &self.received_lsn);
+            lines.add("confirmed", &self.confirmed_lsn);
+        }
         let records = plural(self.in_flight_records, "record");
         lines.add("in flight", &format!("{records}, {}", bytes(signed(self.in_flight_bytes))));
         lines.add("oldest unconfirmed", &self.oldest_unconfirmed());
@@ -252,6 +285,7 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backfill;
     use crate::lsn::Lsn;
     use crate::postgres::control::Slot;
     use crate::secret::Secret;
@@ -263,6 +297,7 @@ mod tests {
             slot: "outbox_relay".to_owned(),
             publication: "outbox_relay".to_owned(),
             create_slot: true,
+            backfill: false,
         }
     }
 
@@ -283,8 +318,6 @@ mod tests {
         let (snapshot, now, wall) = relay(2);
         insta::assert_snapshot!(words(&Report::new(&snapshot, &postgres(), now, wall)), @"
         state                 connecting, for 2.0s
-        received              0/0
-        confirmed             0/0
         in flight             0 records, 0 B
         oldest unconfirmed    none
         delivered             0 events
@@ -309,6 +342,11 @@ mod tests {
             oldest_unconfirmed: Some(wall - Duration::from_secs(84)),
             delivered: 1,
             last_delivery: Some(now - Duration::from_millis(84_250)),
+            backfill: Some(backfill::Progress {
+                rows: 1_000,
+                done: 250,
+                began: now - Duration::from_secs(10),
+            }),
         };
         let slot = Slot {
             lag_bytes: Some(55_368),
@@ -323,6 +361,7 @@ mod tests {
         blocked on            kafka, for 1m 23s
         reason                no broker answers  [31m
         server                db.example:5432
+        backfill              250 of 1000 rows (25 %), 25 rows/s, 30s left
         received              16/B374D848
         confirmed             16/B3740000
         in flight             3 records, 1.7 KiB
@@ -363,6 +402,13 @@ mod tests {
           "oldest_unconfirmed_age_seconds": 84.0,
           "events_delivered": 1,
           "last_delivery_seconds_ago": 84.25,
+          "backfill": {
+            "rows": 1000,
+            "done": 250,
+            "rows_per_second": 25.0,
+            "seconds_left": 30.0,
+            "text": "250 of 1000 rows (25 %), 25 rows/s, 30s left"
+          },
           "slot_health": {
             "seen_seconds_ago": 4.0,
             "wal_status": "reserved",

@@ -20,6 +20,7 @@ use crate::postgres::error::Error as PostgresError;
 use crate::postgres::outboxes::Meant;
 use crate::postgres::sql::{self, identifier, literal};
 use crate::postgres::survey::Outbox;
+use crate::rows::CREATED_AT;
 use crate::session::{Outlet, Refused};
 use crate::wal::PgTimestamp;
 
@@ -125,8 +126,6 @@ pub enum Error {
     },
 }
 
-/// The column with the time of an event, where `outbox.columns.timestamp` names none: that of `sql/01_table.sql`.
-const CREATED_AT: &str = "created_at";
 /// The column with its status.
 const STATUS: &str = "status";
 /// The header of what comes again.

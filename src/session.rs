@@ -8,6 +8,7 @@
 mod control_link;
 mod control_watch;
 mod error;
+mod from_rows;
 mod lost;
 mod outlet;
 mod reach;
@@ -41,6 +42,7 @@ use crate::status::{State, Status};
 use crate::wal::{PgTimestamp, status_update};
 use control_link::Looked;
 use control_watch::{ControlWatch, Seen, Unresolved};
+use from_rows::Rows;
 use rejected::Stopped;
 use reports::{Failure, Trial};
 use show::Told;
@@ -68,6 +70,8 @@ pub struct Session<'a> {
     pace: Pace,
     /// The server's process that streams.
     walsender: Option<i32>,
+    /// Where the rows come from, if not from the write-ahead log.
+    rows: Option<Rows>,
     /// The outlet still has records of an earlier session: nothing is enqueued until they are reported, so that no old
     /// copy lands after its replay.
     settling: bool,
@@ -138,11 +142,15 @@ impl<'a> Session<'a> {
                 now,
             ),
             relay: started.relay,
-            feedback: Feedback::new(now, started.wal_sender_timeout),
+            feedback: match started.rows {
+                Some(_) => Feedback::new(now, started.wal_sender_timeout).eager(),
+                None => Feedback::new(now, started.wal_sender_timeout),
+            },
             server_stop: ServerStop::default(),
             silence,
             pace: Pace::new(now),
             walsender: started.walsender,
+            rows: started.rows,
             rejected: None,
             trial: None,
             failure: None,
@@ -168,7 +176,7 @@ impl<'a> Session<'a> {
                 // What came after the last tick.
                 self.show_progress();
                 match &error {
-                    Error::StreamEnded => self.answer_goodbye().await,
+                    Error::StreamEnded | Error::Backfilled => self.answer_goodbye().await,
                     _ if error.disposition() == Disposition::Stop => self.end_at(&error).await,
                     _ => {}
                 }
@@ -252,7 +260,12 @@ impl<'a> Session<'a> {
                         tracing::warn!("PostgreSQL says: {text}");
                     }
                 }
-                Some(Frame::CopyDone | Frame::CommandComplete) => return Err(Error::StreamEnded),
+                Some(Frame::CopyDone | Frame::CommandComplete) => {
+                    return Err(match self.rows {
+                        Some(Rows::Backfill(_)) => Error::Backfilled,
+                        Some(Rows::Polled) | None => Error::StreamEnded,
+                    });
+                }
             }
         }
         Ok(())

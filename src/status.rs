@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::lsn::Lsn;
 use crate::postgres::control::Slot;
 use crate::reminder::Reminder;
+use crate::{backfill, clock};
 
 /// The state shared between the session task and the HTTP server.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub struct Progress {
     pub delivered: u64,
     /// When it confirmed the last of them.
     pub last_delivery: Option<Instant>,
+    /// How far the backfill is, while there is one.
+    pub backfill: Option<backfill::Progress>,
 }
 
 /// A look at the slot.

@@ -45,9 +45,30 @@ pub async fn run(
         }
     };
     tokio::select! {
-        ended = sessions(config, info, status, metrics, shutdown) => ended,
+        ended = sessions(config, info, status, metrics, shutdown, Until::ToldToStop) => ended,
         () = turning => Ok(()),
     }
+}
+
+/// Sends the rows that are in the outbox before there is a slot, and makes it. Waits for what will pass.
+///
+/// # Errors
+/// As [`run`].
+pub async fn backfill(
+    config: &Config,
+    info: &ConnInfo,
+    status: &Status,
+    metrics: &Metrics,
+) -> Result<(), Error> {
+    let (_stop, shutdown) = watch::channel(false);
+    sessions(config, info, status, metrics, shutdown, Until::Backfilled).await
+}
+
+/// When there are no further sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    ToldToStop,
+    Backfilled,
 }
 
 async fn sessions(
@@ -56,6 +77,7 @@ async fn sessions(
     status: &Status,
     metrics: &Metrics,
     mut shutdown: watch::Receiver<bool>,
+    until: Until,
 ) -> Result<(), Error> {
     let mut outlet = Outlet::new(config.kafka.clone(), config.topics.clone())?;
     let mut known = Known::default();
@@ -63,8 +85,12 @@ async fn sessions(
     loop {
         let began = clock::now();
         let ended = session(config, info, &mut known, &mut outlet, status, metrics, &mut shutdown).await;
-        let Err(error) = ended else {
-            return Ok(());
+        let error = match ended {
+            Ok(()) => return Ok(()),
+            // The slot is there now, and waits.
+            Err(Error::Backfilled) if until == Until::Backfilled => return Ok(()),
+            Err(Error::Backfilled) => continue,
+            Err(error) => error,
         };
         if error.disposition() == Disposition::Stop {
             return Err(error);

@@ -33,7 +33,7 @@ impl Session {
         Self(Relay::new(Start {
             spec: wire::spec(&["public"]),
             outboxes: Vec::new(),
-            source: "7000000000000000001/outbox_relay".to_owned(),
+            source: Some("7000000000000000001/outbox_relay".to_owned()),
             timelines: Timelines::only(1),
             confirmed_flush: Lsn::new(SLOT),
             max_in_flight: 1 << 20,

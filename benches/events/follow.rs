@@ -30,7 +30,7 @@ pub(crate) fn relay(timestamp: Option<&str>) -> Relay {
     Relay::new(Start {
         spec,
         outboxes: Vec::new(),
-        source: "7000000000000000001/outbox_relay".to_owned(),
+        source: Some("7000000000000000001/outbox_relay".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
         max_in_flight: usize::MAX,

@@ -51,10 +51,13 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
     let catalog = control.catalog();
     let Postgres { publication, slot, .. } = &config.postgres;
     let survey = catalog.survey(&config.outbox.tables, publication, slot).await?;
-    let mut found = findings::postgres(&findings::Wanted::new(config, info), &survey, None);
+    let wanted = findings::Wanted::new(config, info);
+    let polls = config.polling.is_some();
+    let mut found =
+        if polls { findings::polled(&wanted, &survey) } else { findings::postgres(&wanted, &survey, None) };
     // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than
     // the role's attribute.
-    if let Err(error) = Connection::connect(&server).await {
+    if !polls && let Err(error) = Connection::connect(&server).await {
         found.push(findings::of_replication(&error, info));
     }
     for outbox in survey.outboxes() {

@@ -101,6 +101,13 @@ pub struct Setup {
     #[arg(long, conflicts_with = "json")]
     pub print: bool,
 
+    /// Before the slot is made, send the rows that are in the table already
+    ///
+    /// They go to Kafka in the order of their time and id, and the stream goes on from exactly there. Takes the whole
+    /// configuration. If it is interrupted, nothing is left behind, and the next time begins anew.
+    #[arg(long, conflicts_with = "print")]
+    pub backfill: bool,
+
     /// How results are written.
     #[command(flatten)]
     pub output: Output,

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Cli, EXIT_CONFIGURATION, EXIT_FAILURE, Setup, print};
-use crate::config::{self, Named};
+use crate::config::{self, Config, Named, Problems};
 use crate::findings::{self, Finding};
 use crate::postgres::conninfo::{ConnInfo, read_passfile};
 use crate::postgres::error::Error;
@@ -50,9 +50,16 @@ pub fn run(
         Ok(target) => target,
         Err(problem) => return refused(err, &problem),
     };
+    let whole = match options.backfill.then(|| load(arguments, environment)).transpose() {
+        Ok(whole) => whole,
+        Err(problems) => {
+            write!(err, "error: {problems}")?;
+            return Ok(EXIT_CONFIGURATION);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut progress = |what: &str| _ = writeln!(err, "{what}");
-    match runtime.block_on(setup::make(&server, &objects(&config, role), &mut progress)) {
+    match runtime.block_on(setup::make(&server, &objects(&config, role), &mut progress, whole.as_ref())) {
         Ok(report) => tell(&report, options.output.json, out, err),
         Err(error) => {
             let problem = unreachable(&error, &server);
@@ -65,6 +72,14 @@ pub fn run(
             Ok(EXIT_FAILURE)
         }
     }
+}
+
+/// The whole configuration: a backfill takes Kafka as well.
+fn load(arguments: &Cli, environment: BTreeMap<OsString, OsString>) -> Result<Config, Problems> {
+    let mut config = config::load(arguments.config.as_deref(), environment, &arguments.set)?;
+    config.postgres.backfill = true;
+    config.postgres.create_slot = true;
+    Ok(config)
 }
 
 /// Why there was nothing to work on.

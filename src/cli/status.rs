@@ -12,10 +12,11 @@ use tokio::time::MissedTickBehavior;
 use super::{Status as Arguments, print};
 use crate::config::Config;
 use crate::http::{fetch, reachable};
+use crate::poll::Polling;
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::Control;
+use crate::postgres::control::{Catalog, Control};
 use crate::postgres::error::Error;
-use standing::{Postgres, Relay, Standing};
+use standing::{MOST_PENDING, Postgres, Relay, Standing};
 
 /// A server that takes longer to answer is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -133,9 +134,28 @@ impl Looker<'_> {
             database: at.dbname.clone(),
             server: catalog.server().await?,
             slot: catalog.slot(&self.config.postgres.slot).await?,
+            pending: match &self.config.polling {
+                Some(polling) => Some(self.pending(&catalog, polling).await?),
+                None => None,
+            },
         };
         self.control = Some((control, at));
         Ok(postgres)
+    }
+}
+
+impl Looker<'_> {
+    /// The pending rows of each table.
+    async fn pending(&self, catalog: &Catalog, polling: &Polling) -> Result<Vec<(String, u64)>, Error> {
+        let mut pending = Vec::new();
+        for outbox in
+            catalog.meant(&self.config.outbox.tables).await?.into_iter().flat_map(|meant| meant.found)
+        {
+            let name = outbox.table.name;
+            let rows = catalog.count_pending(&name, &polling.pending(), MOST_PENDING).await?;
+            pending.push((name.to_string(), rows));
+        }
+        Ok(pending)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::kafka::{Properties, one_name};
 use super::layers::Entry;
 use super::overrides;
+use super::polling;
 use super::problem::Problem;
 use super::settings::{Settings, missed};
 use super::value::{Mistake, Value};
@@ -26,14 +27,17 @@ pub(super) fn config(
     let kafka = kafka(settings, problems);
     let topics = topics(settings, problems);
     let on_rejected = on_rejected(settings, problems);
+    let polling = polling::build(settings, problems);
     Some(Config {
         postgres: Postgres {
             url: settings.secret("postgres.url")?,
             slot: settings.text("postgres.slot")?,
             publication: settings.text("postgres.publication")?,
             create_slot: settings.bool("postgres.create_slot")?,
+            backfill: settings.bool("postgres.backfill")?,
         },
         outbox: outbox?,
+        polling: polling?,
         kafka,
         topics: topics?,
         delivery: Delivery {

@@ -14,6 +14,7 @@ mod kafka;
 pub mod keys;
 mod layers;
 mod overrides;
+mod polling;
 mod problem;
 mod property_names;
 mod settings;
@@ -36,6 +37,7 @@ pub use value::Kind;
 
 use crate::kafka::NewTopic;
 use crate::outbox::{Spec, Topic};
+use crate::poll::Polling;
 use crate::secret::Secret;
 use layers::Layers;
 use settings::Settings;
@@ -47,6 +49,8 @@ pub struct Config {
     pub postgres: Postgres,
     /// `[outbox]` and `[route]`.
     pub outbox: Spec,
+    /// `[poll]`, if `outbox.source` is "poll".
+    pub polling: Option<Polling>,
     /// `[kafka]`, with the properties that the relay fixes.
     pub kafka: Properties,
     /// `[topics]`: what a topic that does not exist is made with, or nothing to wait for it.
@@ -70,6 +74,8 @@ pub struct Postgres {
     pub publication: String,
     /// Whether a missing slot is made.
     pub create_slot: bool,
+    /// Whether the rows that are in the table already are sent before it is made.
+    pub backfill: bool,
 }
 
 /// `[delivery]`: limits of what is under way to Kafka, and what becomes of events that it never takes.

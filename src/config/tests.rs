@@ -65,6 +65,7 @@ fn two_values_are_enough() {
             slot: "outbox_relay",
             publication: "outbox_relay",
             create_slot: true,
+            backfill: false,
         },
         outbox: Spec {
             tables: [
@@ -138,6 +139,7 @@ fn two_values_are_enough() {
             },
             overrides: [],
         },
+        polling: None,
         kafka: {
             "acks": "all",
             "allow.auto.create.topics": "false",

@@ -6,6 +6,7 @@
 mod changed;
 mod connection;
 mod outbox;
+mod polled;
 mod publication;
 mod server;
 mod slot;
@@ -26,6 +27,7 @@ use crate::postgres::survey::Survey;
 
 pub use changed::publication_changed;
 pub use connection::{of_login, of_replication};
+pub use polled::polled;
 pub use publication::publication;
 pub use slot::SLOT_IN_USE;
 pub use stream::{partition_leaf, partition_root, publication_skipped, table_gone};
@@ -69,6 +71,8 @@ pub struct Wanted<'a> {
     pub slot: &'a str,
     /// Whether a missing slot is made.
     pub create_slot: bool,
+    /// Whether the rows that are in the table already are sent before it is made.
+    pub backfill: bool,
     /// The database.
     pub database: &'a str,
     /// What the server calls the relay.
@@ -84,6 +88,7 @@ impl<'a> Wanted<'a> {
             publication: &config.postgres.publication,
             slot: &config.postgres.slot,
             create_slot: config.postgres.create_slot,
+            backfill: config.postgres.backfill,
             database: &info.dbname,
             application_name: &info.application_name,
         }

@@ -2,9 +2,10 @@
 
 use super::{Finding, Wanted};
 use crate::lsn::Lsn;
+use crate::outbox::TableName;
 use crate::postgres::control::Slot;
 use crate::postgres::publication::Publication;
-use crate::postgres::sql::literal;
+use crate::postgres::sql::{self, identifier, literal};
 use crate::postgres::survey::{Outbox, Survey};
 
 /// The one finding that a relay waits out as a standby.
@@ -165,16 +166,22 @@ fn missing(name: &str, survey: &Survey, wanted: &Wanted<'_>) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     let server = &survey.server;
-    if server.slots >= server.max_slots {
+    let (needed, why) = if wanted.backfill { (2, " (the backfill needs two)") } else { (1, "") };
+    if server.slots.saturating_add(needed) > server.max_slots {
         findings.push(Finding::wait(
             "no_free_slot",
             format!(
-                "no replication slot is free for \"{name}\": max_replication_slots = {}, and there are {}",
+                "no replication slot is free for \"{name}\"{why}: max_replication_slots = {}, and there are {}",
                 server.max_slots, server.slots
             ),
             "drop one that nobody uses (SELECT slot_name, active FROM pg_replication_slots), or raise \
              max_replication_slots and restart PostgreSQL",
         ));
+    }
+    if wanted.backfill {
+        let unreadable = survey.outboxes().filter(|outbox| !outbox.readable);
+        findings.extend(unreadable.map(|outbox| not_readable(&outbox.table.name, &survey.role.name)));
+        return findings;
     }
     for outbox in survey.outboxes().filter(|outbox| outbox.has_rows) {
         let table = &outbox.table.name;
@@ -183,8 +190,22 @@ fn missing(name: &str, survey: &Survey, wanted: &Wanted<'_>) -> Vec<Finding> {
             format!(
                 "table \"{table}\" has rows, and slot \"{name}\" does not exist yet: rows that were committed before it is made are not sent"
             ),
-            "if they shall be sent, insert them again after the relay has made the slot",
+            "if they shall be sent: postgres.backfill = true sends them before it makes the slot, and outbox-relay setup \
+             --backfill does so once",
         ));
     }
     findings
+}
+
+/// Rows that are in the table already can be had by a query only.
+fn not_readable(table: &TableName, role: &str) -> Finding {
+    Finding::stop(
+        "table_not_readable",
+        format!("role \"{role}\" may not read table \"{table}\", whose rows postgres.backfill is to send"),
+        format!(
+            "GRANT SELECT ON {} TO {}; or run outbox-relay setup --backfill --as URL as a role that may",
+            sql::table(table),
+            identifier(role)
+        ),
+    )
 }

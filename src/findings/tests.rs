@@ -371,7 +371,7 @@ fn the_slot() {
 
     warn rows_before_slot: table "public.outbox" has rows, and slot "outbox_relay" does not exist yet: rows that were committed before it is made are not sent
 
-    hint: if they shall be sent, insert them again after the relay has made the slot
+    hint: if they shall be sent: postgres.backfill = true sends them before it makes the slot, and outbox-relay setup --backfill does so once
     "#
     );
     let survey = Survey { slot: None, ..healthy() };

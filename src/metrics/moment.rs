@@ -31,6 +31,10 @@ pub(super) fn registry(prefix: &str, snapshot: &Snapshot, now: Instant, wall: Sy
         let help = "WAL that may still be written before the server drops what the slot needs";
         whole("slot_safe_wal_bytes", help, safe);
     }
+    let (rows, done) = progress.backfill.as_ref().map_or((0, 0), |backfill| (backfill.rows, backfill.done));
+    let number = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
+    whole("backfill_rows", "Rows that the backfill has to send", number(rows));
+    whole("backfill_rows_done", "Those of them that Kafka has", number(done));
     let mut fraction = |name, help, value| registry.register(name, help, float(value));
     fraction("received_lsn", "End of the WAL received, as a number", position(progress.received));
     fraction("confirmed_lsn", "End of the WAL confirmed, as a number", position(progress.confirmed));

@@ -114,6 +114,8 @@ fn everything_with_known_labels_is_there_from_the_first_scrape() {
     };
     let page = page.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     insta::assert_snapshot!(samples(&page), @r#"
+    outbox_relay_backfill_rows
+    outbox_relay_backfill_rows_done
     outbox_relay_blocked_seconds{on="event"}
     outbox_relay_blocked_seconds{on="kafka"}
     outbox_relay_blocked_seconds{on="postgres"}

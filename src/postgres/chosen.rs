@@ -13,9 +13,10 @@ pub type Texts = Vec<Option<Bytes>>;
 /// Rows that are fetched together.
 const TOGETHER: u32 = 1_000;
 
-/// As a replication session has it, whatever is set for the role. To count and to sort takes its time.
-const SESSION: &str = "SET bytea_output = 'hex'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
-    SET extra_float_digits = 3; SET statement_timeout = 0";
+/// Sets a session so that types print as they do in a replication stream (`startup.rs`), whatever is set for the role. To count
+/// and to sort takes its time.
+pub const SESSION: &str = "SET bytea_output = 'hex'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; \
+    SET extra_float_digits = 3; SET timezone = 'UTC'; SET statement_timeout = 0";
 
 impl Catalog {
     /// How many rows of `table` meet `condition`, an expression of SQL.
@@ -29,6 +30,20 @@ impl Catalog {
         let rows = self.texts(ACTION, &sql).await?;
         let count = rows.first().and_then(|row| row.first()?.clone());
         Ok(count.and_then(|count| std::str::from_utf8(&count).ok()?.parse().ok()).unwrap_or(0))
+    }
+
+    /// How many rows of `table` meet `condition`; `most` if there are more.
+    ///
+    /// # Errors
+    /// If the server refuses, or takes too long.
+    pub async fn count_pending(&self, table: &TableName, condition: &str, most: u64) -> Result<u64, Error> {
+        let name = sql::table(table);
+        let sql =
+            format!("SELECT count(*)::int8 FROM (SELECT FROM {name} WHERE {condition} LIMIT {most}) rows");
+        const ACTION: &str = "count the pending rows";
+        let rows = self.query(ACTION, &sql, &[]).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(wrong(ACTION))?;
+        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Chooses the rows of `table` that meet `condition`, ordered by the columns `order`: [`Catalog::chosen`] gives their

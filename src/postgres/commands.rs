@@ -40,6 +40,15 @@ pub struct CreatedSlot {
     pub consistent_point: Lsn,
 }
 
+/// The answer to CREATE_REPLICATION_SLOT where a snapshot was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemporarySlot {
+    /// What the snapshot shows was committed before this position, and nothing else was.
+    pub consistent_point: Lsn,
+    /// The name of the snapshot, for `SET TRANSACTION SNAPSHOT` until the next command on this connection.
+    pub snapshot: String,
+}
+
 /// A row of a simple query: each column as text, or NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row(Vec<Option<Bytes>>);
@@ -119,6 +128,46 @@ impl Connection {
             Some(CreatedSlot { name: row.text(0)?.to_owned(), consistent_point: row.text(1)?.parse().ok()? })
         });
         created.ok_or_else(|| self.other_row("slot name and consistent point"))
+    }
+
+    /// Makes a logical slot for `pgoutput` that lives as long as this connection, and exports the snapshot that belongs to its
+    /// position. Waits for every transaction that is open now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::simple_query`]; 42710 if it exists.
+    pub async fn create_temporary_slot(&mut self, name: &str) -> Result<TemporarySlot, Error> {
+        let options =
+            if self.server.major < SLOT_OPTIONS_SINCE { "EXPORT_SNAPSHOT" } else { "(SNAPSHOT 'export')" };
+        let command =
+            format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput {options}", identifier(name));
+        let rows = self.simple_query(format!("create temporary slot \"{name}\""), &command).await?;
+        let created = rows.first().and_then(|row| {
+            let snapshot = row.text(2)?.to_owned();
+            Some(TemporarySlot { consistent_point: row.text(1)?.parse().ok()?, snapshot })
+        });
+        created.ok_or_else(|| self.other_row("slot name, consistent point and snapshot"))
+    }
+
+    /// Makes the permanent slot `name` at the position of `temporary`, one of this connection's. It is kept on the standbys as well
+    /// where the server can (17 or newer) and `failover` asks for it: a temporary slot cannot be, so it does not come with
+    /// the copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::simple_query`]; 42710 if it exists.
+    pub async fn keep_slot(&mut self, temporary: &str, name: &str, failover: bool) -> Result<(), Error> {
+        let copy = format!(
+            "SELECT pg_copy_logical_replication_slot({}, {}, false)",
+            literal(temporary),
+            literal(name)
+        );
+        self.simple_query(format!("make slot \"{name}\""), &copy).await?;
+        if failover && self.server.major >= FAILOVER_SINCE {
+            let alter = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", identifier(name));
+            self.simple_query(format!("make slot \"{name}\" a failover slot"), &alter).await?;
+        }
+        Ok(())
     }
 
     /// Starts streaming from `slot`, at the position the slot has itself, and returns when the server has agreed.

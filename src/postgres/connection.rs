@@ -26,7 +26,7 @@ use super::messages::Received;
 use super::startup;
 use super::wire::{Broken, Socket, Wire};
 
-pub use super::commands::{CreatedSlot, Row, SystemIdentity};
+pub use super::commands::{CreatedSlot, Row, SystemIdentity, TemporarySlot};
 
 /// A replication connection to one database.
 pub struct Connection {

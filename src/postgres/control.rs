@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, SimpleQueryStream};
 
 use super::conninfo::{ConnInfo, Host};
 use super::error::Error;
@@ -240,6 +240,16 @@ impl Catalog {
         open.collect::<Result<_, _>>().map_err(wrong(ACTION))
     }
 
+    /// Takes the advisory lock `key` for as long as this connection lives; false if somebody else has it.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn try_lock(&self, key: i64) -> Result<bool, Error> {
+        const ACTION: &str = "take the lock of the one active poller";
+        let rows = self.query(ACTION, "SELECT pg_try_advisory_lock($1)", &[&key]).await?;
+        rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))
+    }
+
     /// Runs `sql`, which may be several statements: they are one transaction.
     ///
     /// # Errors
@@ -262,7 +272,16 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// The rows of `sql`, each value as its type's output function prints it.
+    /// The rows of `sql` one after the other, each value as its type's output function prints it. What is not taken waits on the
+    /// server.
+    ///
+    /// # Errors
+    /// If the connection is gone. What the server refuses comes with the first row.
+    pub(crate) async fn stream(&self, action: &'static str, sql: &str) -> Result<SimpleQueryStream, Error> {
+        self.0.simple_query_raw(sql).await.map_err(wrong(action))
+    }
+
+    /// The same, all at once.
     ///
     /// # Errors
     /// If the server refuses.

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod control;
 pub mod error;
+pub mod listener;
 pub mod outboxes;
 pub mod publication;
 pub mod rows;

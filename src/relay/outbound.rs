@@ -17,7 +17,9 @@ use crate::wal::{PgTimestamp, Timelines};
 /// Everything behind the reading of a row.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    pub(super) origin: Origin,
+    /// `None`: rows have no place that is worth telling.
+    pub(super) origin: Option<Origin>,
+    pub(super) timelines: Timelines,
     pub(super) router: Router,
     pub(super) skip: HashSet<Bytes>,
     pub(super) ack: Ack,
@@ -30,7 +32,6 @@ pub(super) struct Outbound {
 pub(super) struct Origin {
     pub(super) source: Header,
     pub(super) position_name: Arc<str>,
-    pub(super) timelines: Timelines,
 }
 
 /// A transaction of which not everything has come.
@@ -54,8 +55,8 @@ impl Outbound {
             return Ok(Step::Skipped(String::from_utf8_lossy(id).into_owned()));
         }
         self.tally.count(event.timestamp_replaced);
-        let stamps = self.origin.stamps(open);
-        let routed = self.router.route(event, self.in_flight.next_token(), stamps)?;
+        let stamps = self.origin.as_ref().map(|origin| origin.stamps(open));
+        let routed = self.router.route(event, self.in_flight.next_token(), stamps.into_iter().flatten())?;
         self.step(routed, open)
     }
 
@@ -68,7 +69,9 @@ impl Outbound {
         let detail =
             format!("the content of the message at {lsn} with prefix \"{prefix}\" is no JSON object");
         let (committed, token) = (open.commit_time.unix_millis(), self.in_flight.next_token());
-        let rejected = self.router.unreadable(content, committed, detail, token, self.origin.stamps(open));
+        let stamps = self.origin.as_ref().map(|origin| origin.stamps(open));
+        let rejected =
+            self.router.unreadable(content, committed, detail, token, stamps.into_iter().flatten());
         self.step(Err(rejected), open)
     }
 

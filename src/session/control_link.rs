@@ -33,6 +33,11 @@ pub(super) trait ControlLink: Send {
 
     /// Ready with the reason when the connection has ended; not to be polled again then.
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Error>;
+
+    /// Whether there is anything to look at: what a publication or a slot are now matters to rows from the write-ahead log only.
+    fn looks(&self) -> bool {
+        true
+    }
 }
 
 /// A question that is under way.
@@ -44,6 +49,35 @@ pub(super) struct Looked {
     pub(super) slot: Option<Box<Slot>>,
     /// Outboxes that are not there any more.
     pub(super) dropped: Vec<RelationId>,
+}
+
+/// The link of a session whose rows come by a query: whoever asks the query hears what is wrong.
+pub(super) struct Unasked;
+
+impl ControlLink for Unasked {
+    fn look(&self, _: &str, _: &str, _: Vec<RelationId>, _: u32) -> Asked<Looked> {
+        Box::pin(async { Ok(Looked { publication: None, slot: None, dropped: Vec::new() }) })
+    }
+
+    fn kin(&self, _: RelationId) -> Asked<Option<Kin>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn confirm(&self, _: &str, _: ConfirmedLsn) -> Asked<()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn again(&self, _: ConnInfo) -> Asked<Box<dyn ControlLink>> {
+        Box::pin(async { Ok(Box::new(Self) as Box<dyn ControlLink>) })
+    }
+
+    fn poll_ended(&mut self, _: &mut Context<'_>) -> Poll<Error> {
+        Poll::Pending
+    }
+
+    fn looks(&self) -> bool {
+        false
+    }
 }
 
 impl ControlLink for Control {

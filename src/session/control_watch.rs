@@ -112,7 +112,7 @@ impl ControlWatch {
         self.silent = silent;
         // A table that could not be looked up, for whatever reason, keeps everything waiting: it comes first.
         self.ask_for_unresolved();
-        if self.look_at > now || self.asked.is_some() {
+        if self.look_at > now || self.asked.is_some() || !self.control.looks() {
             return;
         }
         if self.connected {

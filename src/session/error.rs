@@ -37,6 +37,9 @@ pub enum Error {
     /// The server ended the stream.
     #[error("PostgreSQL ended the replication stream")]
     StreamEnded,
+    /// All rows that were in the table are sent, and the slot is made.
+    #[error("the backfill is done")]
+    Backfilled,
     /// The replication connection is open and of no use.
     #[error("the replication connection is lost: {0}")]
     Lost(String),
@@ -56,7 +59,9 @@ impl Error {
             Self::Postgres(error) | Self::Replication(error) => error.disposition(),
             Self::Found(findings) => findings.disposition(),
             Self::Kafka(error) => error.disposition(),
-            Self::ServerStopping(_) | Self::StreamEnded | Self::Lost(_) => Disposition::Retry,
+            Self::ServerStopping(_) | Self::StreamEnded | Self::Backfilled | Self::Lost(_) => {
+                Disposition::Retry
+            }
             Self::Stream(_) | Self::TimelineHistory(_) => Disposition::Stop,
         }
     }
@@ -95,6 +100,7 @@ impl Error {
     pub fn end(&self) -> End {
         match self {
             Self::Kafka(_) => End::Kafka,
+            Self::Backfilled => End::Stopped,
             _ => End::Postgres,
         }
     }
@@ -121,6 +127,7 @@ impl Error {
             | Self::TimelineHistory(_)
             | Self::ServerStopping(_)
             | Self::StreamEnded
+            | Self::Backfilled
             | Self::Lost(_) => None,
             Self::Kafka(error) => error.hint(),
             Self::Found(findings) => findings.hint().map(str::to_owned),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
+use super::from_rows::Rows;
 use crate::clock;
 use crate::outbox::TableName;
 use crate::relay::Tally;
@@ -77,14 +78,20 @@ impl Session<'_> {
         let ack = self.relay.ack();
         let delivered = std::mem::take(&mut self.told.delivered);
         self.status.progress(|progress| {
-            // Together: their difference is watched as a lag.
-            progress.received = ack.received();
-            progress.confirmed = self.relay.position().lsn();
+            if self.rows.is_none() {
+                // Together: their difference is watched as a lag.
+                progress.received = ack.received();
+                progress.confirmed = self.relay.position().lsn();
+            }
             progress.in_flight_records = in_flight.records();
             progress.in_flight_bytes = in_flight.bytes();
             progress.oldest_unconfirmed = ack.oldest_unconfirmed().and_then(system_time);
             progress.delivered = progress.delivered.saturating_add(delivered);
             progress.last_delivery = self.told.last_delivery.or(progress.last_delivery);
+            progress.backfill = match &self.rows {
+                Some(Rows::Backfill(backfill)) => Some(*backfill.borrow()),
+                Some(Rows::Polled) | None => None,
+            };
         });
         self.show_tally();
     }

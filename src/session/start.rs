@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::control_link::ControlLink;
 use super::error::Error;
+use super::from_rows::{self, Rows};
 use super::outlet::Outlet;
-use crate::clock;
 use crate::config::{Config, OnRejected};
 use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
@@ -18,8 +18,10 @@ use crate::postgres::publication::Publication;
 use crate::postgres::slot_wait;
 use crate::postgres::survey::{Outbox, Settings, Survey};
 use crate::relay::{Relay, Start};
+use crate::rows::Numbers;
 use crate::status::{On, STREAMING, State, Status};
 use crate::wal::Timelines;
+use crate::{backfill, clock};
 
 /// A stream that has begun.
 pub(super) struct Started {
@@ -35,6 +37,8 @@ pub(super) struct Started {
     pub(super) wal_sender_timeout: Duration,
     /// The server's process that streams.
     pub(super) walsender: Option<i32>,
+    /// Where the rows come from, if not from the write-ahead log.
+    pub(super) rows: Option<Rows>,
 }
 
 /// What a process remembers from one session to the next.
@@ -49,10 +53,12 @@ pub struct Known {
     warned: Vec<Finding>,
     /// The walsender of our last session, which may outlive the connection to it.
     walsender: Option<i32>,
+    /// The rows that it has sent without a slot.
+    pub(super) numbers: Numbers,
 }
 
 /// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.
-const SLOT_POLL: Duration = Duration::from_millis(500);
+pub(super) const SLOT_POLL: Duration = Duration::from_millis(500);
 
 /// After this long it is not our own last connection that holds the slot.
 const HELD_BY_ANOTHER: Duration = Duration::from_secs(5);
@@ -65,6 +71,9 @@ pub(super) async fn start(
     outlet: &mut Outlet,
     status: &Status,
 ) -> Result<Started, Error> {
+    if let Some(polling) = &config.polling {
+        return from_rows::poll(config, polling, info, known, status).await;
+    }
     let (control, server) = Control::connect(info).await?;
     let catalog = control.catalog();
     let slot_name = &config.postgres.slot;
@@ -74,14 +83,22 @@ pub(super) async fn start(
         if let Some(slot) = &survey.slot {
             known.confirmed = slot.confirmed_flush;
         }
-        if !in_use {
-            break survey;
-        }
-        await_slot(&catalog, slot_name, known.walsender, outlet, status).await?;
+        let backfills = survey.slot.is_none() && config.postgres.backfill;
+        let temporary = backfill::temporary(slot_name);
+        let waits_for = match in_use {
+            true => slot_name,
+            // Another instance is at the backfill.
+            false if backfills && catalog.slot(&temporary).await?.is_some() => &temporary,
+            false => break survey,
+        };
+        await_slot(&catalog, waits_for, known.walsender, outlet, status).await?;
         // Meanwhile everything may have changed.
     };
 
     let mut connection = Connection::connect(&server).await.map_err(Error::Replication)?;
+    if survey.slot.is_none() && config.postgres.backfill {
+        return from_rows::backfill(config, known, connection, &catalog, server, survey, status).await;
+    }
     let identity = connection.identify_system().await?;
     let timelines = timelines(&mut connection, identity.timeline, status).await?;
     if survey.slot.is_none() {
@@ -106,24 +123,35 @@ pub(super) async fn start(
         );
     }
     let outboxes: Vec<_> = survey.tables.into_iter().flat_map(|meant| meant.found).collect();
-    let relay = relay(config, &outboxes, &identity.system_id, timelines, confirmed_flush);
+    let source = format!("{}/{slot_name}", identity.system_id);
+    let relay = relay(config, &outboxes, Some(source), timelines, confirmed_flush);
     let Settings { version_num, wal_sender_timeout, .. } = survey.server;
     let (control, walsender) = (Box::new(control), slot.active_pid);
-    Ok(Started { connection, control, server, relay, outboxes, version_num, wal_sender_timeout, walsender })
+    Ok(Started {
+        connection,
+        control,
+        server,
+        relay,
+        outboxes,
+        version_num,
+        wal_sender_timeout,
+        walsender,
+        rows: None,
+    })
 }
 
-/// The heart of a session that has begun.
+/// The heart of a session that has begun. `source` is the header, for rows that have a place in the write-ahead log.
 pub(super) fn relay(
     config: &Config,
     outboxes: &[Outbox],
-    system_id: &str,
+    source: Option<String>,
     timelines: Timelines,
     confirmed_flush: Lsn,
 ) -> Box<Relay> {
     Box::new(Relay::new(Start {
         spec: config.outbox.clone(),
         outboxes: outboxes.iter().map(|outbox| outbox.table.id).collect(),
-        source: format!("{system_id}/{}", config.postgres.slot),
+        source,
         timelines,
         confirmed_flush,
         skip: config.delivery.skip.iter().map(|id| Bytes::from(id.clone())).collect(),
@@ -254,15 +282,13 @@ async fn timelines(connection: &mut Connection, current: u32, status: &Status) -
 /// SQLSTATE `undefined_file`.
 const UNDEFINED_FILE: &str = "58P01";
 
-/// Makes the slot; on a standby without FAILOVER, which only a primary's slot can have.
-async fn create_slot(
-    connection: &mut Connection,
+/// Waits until a slot is `made`, and tells what for.
+pub(super) async fn told_of_waiting<T>(
+    made: impl Future<Output = T>,
     catalog: &Catalog,
     name: &str,
-    in_recovery: bool,
     status: &Status,
-) -> Result<(), Error> {
-    let created = connection.create_slot(name, !in_recovery);
+) -> T {
     let open = async || catalog.open_transactions().await;
     let tell = |reason: &str| {
         let now = clock::now();
@@ -271,7 +297,18 @@ async fn create_slot(
             tracing::warn!(slot = name, "{reason}");
         }
     };
-    let slot = slot_wait::told(created, open, tell).await?;
+    slot_wait::told(made, open, tell).await
+}
+
+/// Makes the slot; on a standby without FAILOVER, which only a primary's slot can have.
+async fn create_slot(
+    connection: &mut Connection,
+    catalog: &Catalog,
+    name: &str,
+    in_recovery: bool,
+    status: &Status,
+) -> Result<(), Error> {
+    let slot = told_of_waiting(connection.create_slot(name, !in_recovery), catalog, name, status).await?;
     tracing::info!(slot = name, consistent_point = %slot.consistent_point, "made the replication slot: events committed from now on are sent");
     Ok(())
 }

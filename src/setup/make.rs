@@ -1,10 +1,12 @@
 //! Makes one thing after the other, each in a transaction of its own, and looks at all of them.
 
+use super::backfill;
 use super::judge;
 use super::look::{self, Session};
 use super::report::{Kind, Part, Report, State};
 use super::rows;
 use super::script::{self, Objects};
+use crate::config::Config;
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, OpenTransaction, Slot};
@@ -19,7 +21,8 @@ const PINNED: &str = "SET default_transaction_read_only = off; \
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN \
         ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout')";
 
-/// Makes what is missing on `server`, as its user. What takes long is told to `progress`.
+/// Makes what is missing on `server`, as its user. What takes long is told to `progress`. With
+/// `backfill`, the whole configuration, the rows that are in the table are sent before there is a slot.
 ///
 /// # Errors
 /// If the server cannot be reached, or the connection breaks. What the server refuses is in the report.
@@ -27,6 +30,7 @@ pub async fn make(
     server: &ConnInfo,
     objects: &Objects,
     progress: &mut dyn FnMut(&str),
+    backfill: Option<&Config>,
 ) -> Result<Report, Error> {
     let (control, server) = Control::connect(server).await?;
     let catalog = control.catalog();
@@ -42,7 +46,7 @@ pub async fn make(
     work.tables().await?;
     work.role().await?;
     let publication_is_new = work.publication().await?;
-    work.slot(&server, publication_is_new, progress).await?;
+    work.slot(&server, publication_is_new, progress, backfill).await?;
     let found = work.find().await?.1;
     work.report.problems.extend(judge::remains(found));
     Ok(work.report)
@@ -137,6 +141,7 @@ impl Work<'_> {
         server: &ConnInfo,
         publication_is_new: bool,
         progress: &mut dyn FnMut(&str),
+        backfill: Option<&Config>,
     ) -> Result<(), Error> {
         let name = &self.objects.slot;
         let (survey, found) = self.find().await?;
@@ -152,9 +157,14 @@ impl Work<'_> {
         if !before {
             let there = survey.outboxes().filter(|outbox| outbox.kind.unfit().is_none());
             let there: Vec<_> = there.map(|outbox| outbox.table.name.clone()).collect();
-            self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
             // With anything else amiss it could not be made, or would be of no use: older than its publication.
-            if found.iter().all(|finding| finding.level == Level::Warn) {
+            let fine = found.iter().all(|finding| finding.level == Level::Warn);
+            if backfill.is_none() {
+                self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
+            }
+            if let (true, Some(config)) = (fine, backfill) {
+                self.report.problems.extend(backfill::run(config, server, progress).await);
+            } else if fine {
                 let statement = script::slot(self.objects);
                 let made = self.catalog.execute("make the replication slot", &statement);
                 let made = slot_wait::told(made, async || open_transactions(server).await, progress).await;
@@ -175,6 +185,7 @@ impl Work<'_> {
             publication,
             slot,
             create_slot: true,
+            backfill: false,
             database: &self.session.database,
             application_name: &self.application_name,
         };

@@ -4,6 +4,7 @@
 //! missing, and looked at again: what is reported is what is there afterwards. Nothing is ever dropped or altered.
 //! The SQL is that of `sql/`, which [`whole`] prints; what is seen is judged by pure functions.
 
+mod backfill;
 mod judge;
 mod look;
 mod make;

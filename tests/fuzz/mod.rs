@@ -109,7 +109,7 @@ fn relay_of(spec: Spec, confirmed_flush: Lsn) -> Relay {
     Relay::new(Start {
         spec,
         outboxes: Vec::new(),
-        source: "7000000000000000001/outbox_relay".to_owned(),
+        source: Some("7000000000000000001/outbox_relay".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush,
         max_in_flight: 1 << 20,

@@ -31,7 +31,7 @@ pub(crate) fn start(sql: &str) -> Start {
             ..spec
         },
         outboxes: Vec::new(),
-        source: "7000000000000000001/golden".to_owned(),
+        source: Some("7000000000000000001/golden".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
         max_in_flight: usize::MAX,

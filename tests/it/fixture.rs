@@ -128,16 +128,19 @@ impl Outbox {
         Relay::start(self, &["run", "-c", file.to_str().unwrap()], settings)
     }
 
-    /// The program for this outbox, on the unix socket as `outbox_relay`; the HTTP address is left to `settings`.
-    pub(crate) fn program(&self, arguments: &[&str], settings: &[&str]) -> Command {
+    /// The connection string of `user`, on the unix socket.
+    pub(crate) fn url(&self, user: &str) -> String {
         let host = &self.database.server.hosts[0];
         let Address::Unix(directory) = &host.address else {
             panic!("OUTBOX_TEST_POSTGRES is no unix socket")
         };
-        let (directory, port) = (directory.display(), host.port);
-        let url = format!("host={directory} port={port} user=outbox_relay dbname={}", self.database.name);
+        format!("host={} port={} user={user} dbname={}", directory.display(), host.port, self.database.name)
+    }
+
+    /// The program for this outbox, on the unix socket as `outbox_relay`; the HTTP address is left to `settings`.
+    pub(crate) fn program(&self, arguments: &[&str], settings: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
-        command.args(arguments).env("OUTBOX_RELAY_POSTGRES__URL", url);
+        command.args(arguments).env("OUTBOX_RELAY_POSTGRES__URL", self.url("outbox_relay"));
         command.env("OUTBOX_RELAY_KAFKA__BOOTSTRAP_SERVERS", broker());
         command.args(["--set", &format!("postgres.slot={}", self.slot())]);
         command.args(["--set", &format!("route.topic={}.{{aggregate_type}}", self.database.name)]);

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, in its helper functions as well"
 )]
 
+mod backfill;
 mod check;
 mod check_kafka;
 mod dead_letter;
@@ -20,6 +21,7 @@ mod lost;
 mod main_job;
 mod messages;
 mod own_server;
+mod poll;
 mod postgres_connection;
 mod postgres_login;
 mod proxy;

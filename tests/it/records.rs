@@ -10,7 +10,11 @@ const PAGE: &str = include_str!("../../docs/records.md");
 /// The blocks of the section `title`: of TOML, SQL, and records.
 fn example(title: &str) -> (String, Vec<String>, String) {
     let (_, rest) = PAGE.split_once(&format!("\n## {title}\n")).unwrap();
-    let section = rest.split("\n## ").next().unwrap();
+    blocks(rest.split("\n## ").next().unwrap())
+}
+
+/// The blocks of a page: of TOML, SQL, and records.
+pub(crate) fn blocks(section: &str) -> (String, Vec<String>, String) {
     let blocks = |kind: &str| -> Vec<String> {
         let begin = format!("\n```{kind}\n");
         section.split(&begin).skip(1).map(|rest| rest.split_once("\n```").unwrap().0.to_owned()).collect()
@@ -20,7 +24,7 @@ fn example(title: &str) -> (String, Vec<String>, String) {
 }
 
 /// A record as the page shows it.
-fn shown(topic: &str, message: &Message) -> String {
+pub(crate) fn shown(topic: &str, message: &Message) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut shown = format!("topic  {topic}\nkey    {}\n", message.key_text());
     for (name, value) in &message.headers {

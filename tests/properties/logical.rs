@@ -20,7 +20,7 @@ fn relay(prefix: Option<&str>) -> Relay {
     let mut relay = Relay::new(Start {
         spec: Spec { message_prefix: prefix.map(str::to_owned), ..crate::wire::spec(&["public"]) },
         outboxes: Vec::new(),
-        source: "7/slot".to_owned(),
+        source: Some("7/slot".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::new(50),
         max_in_flight: usize::MAX,

@@ -299,7 +299,7 @@ impl Script {
         Relay::new(Start {
             spec: crate::wire::spec(&["public", "audit"]),
             outboxes: vec![outbox(2, false).id],
-            source: SOURCE.to_owned(),
+            source: Some(SOURCE.to_owned()),
             timelines: Timelines::from_history(2, &format!("1\t{}\tpromoted\n", self.switch)).unwrap(),
             confirmed_flush,
             max_in_flight: self.max_in_flight,

@@ -75,66 +75,79 @@ fn people_see_each_value_and_where_it_was_given() {
     ];
     let set = [("delivery.drain_timeout", "1m 30s"), ("postgres.create_slot", "false")];
     insta::assert_snapshot!(printed(&settings(FILE, &variables, &set), false), @r#"
-    postgres.url                    = "postgres://relay:***@db:5432/shop?sslmode=disable"  # relay.toml, line 3
-    postgres.slot                   = "orders"                         # relay.toml, line 4
-    postgres.publication            = "outbox_relay"                   # default
-    postgres.create_slot            = false                            # --set
+    postgres.url                      = "postgres://relay:***@db:5432/shop?sslmode=disable"  # relay.toml, line 3
+    postgres.slot                     = "orders"                         # relay.toml, line 4
+    postgres.publication              = "outbox_relay"                   # default
+    postgres.create_slot              = false                            # --set
+    postgres.backfill                 = false                            # default
 
-    outbox.tables                   = ["public.outbox", "\"Sales\".\"Outbox \\ 1\""]  # relay.toml, line 7
-    outbox.message_prefix           = ""                               # default
-    outbox.columns.id               = "id"                             # default
-    outbox.columns.aggregate_type   = "aggregate_type"                 # default
-    outbox.columns.aggregate_id     = "aggregate_id"                   # default
-    outbox.columns.event_type       = "event_type"                     # default
-    outbox.columns.payload          = "payload"                        # default
-    outbox.columns.headers          = ""                               # default
-    outbox.columns.timestamp        = ""                               # default
-    outbox.columns.timestamp_zone   = "UTC"                            # default
-    outbox.headers.tenant           = "{tenant}"                       # relay.toml, line 10
-    outbox.headers."ce.type"        = "{event_type}\t"                 # relay.toml, line 11
+    outbox.source                     = "wal"                            # default
+    outbox.tables                     = ["public.outbox", "\"Sales\".\"Outbox \\ 1\""]  # relay.toml, line 7
+    outbox.message_prefix             = ""                               # default
+    outbox.columns.id                 = "id"                             # default
+    outbox.columns.aggregate_type     = "aggregate_type"                 # default
+    outbox.columns.aggregate_id       = "aggregate_id"                   # default
+    outbox.columns.event_type         = "event_type"                     # default
+    outbox.columns.payload            = "payload"                        # default
+    outbox.columns.headers            = ""                               # default
+    outbox.columns.timestamp          = ""                               # default
+    outbox.columns.timestamp_zone     = "UTC"                            # default
+    outbox.headers.tenant             = "{tenant}"                       # relay.toml, line 10
+    outbox.headers."ce.type"          = "{event_type}\t"                 # relay.toml, line 11
 
     tables."\"Sales\".\"Outbox \\ 1\"".columns.id = "nr"                             # relay.toml, line 14
     tables."\"Sales\".\"Outbox \\ 1\"".headers = {}                               # relay.toml, line 13
-    tables."public.*".headers."a b" = "{@schema}"                      # relay.toml, line 18
-    tables."public.*".route.topic   = "{@schema}.x"                    # relay.toml, line 19
+    tables."public.*".headers."a b"   = "{@schema}"                      # relay.toml, line 18
+    tables."public.*".route.topic     = "{@schema}.x"                    # relay.toml, line 19
 
-    route.topic                     = "outbox.event.{aggregate_type}"  # default
-    route.key                       = "{aggregate_id}"                 # default
-    route.partition                 = ""                               # default
+    route.topic                       = "outbox.event.{aggregate_type}"  # default
+    route.key                         = "{aggregate_id}"                 # default
+    route.partition                   = ""                               # default
 
-    kafka.acks                      = "all"                            # fixed
-    kafka.allow.auto.create.topics  = "false"                          # fixed
-    kafka.bootstrap.servers         = "kafka:9092"                     # relay.toml, line 22
-    kafka.client.id                 = "outbox-relay"                   # default
-    kafka.enable.gapless.guarantee  = "true"                           # fixed
-    kafka.enable.idempotence        = "true"                           # fixed
-    kafka.linger.ms                 = "5"                              # relay.toml, line 24
-    kafka.message.timeout.ms        = "0"                              # fixed
-    kafka.partitioner               = "murmur2_random"                 # fixed
-    kafka.reconnect.backoff.max.ms  = "1000"                           # default
-    kafka.sasl.password             = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
-    kafka.socket.nagle.disable      = "true"                           # default
-    kafka.ssl.key.password          = (hidden)                         # relay.toml, line 25
+    kafka.acks                        = "all"                            # fixed
+    kafka.allow.auto.create.topics    = "false"                          # fixed
+    kafka.bootstrap.servers           = "kafka:9092"                     # relay.toml, line 22
+    kafka.client.id                   = "outbox-relay"                   # default
+    kafka.enable.gapless.guarantee    = "true"                           # fixed
+    kafka.enable.idempotence          = "true"                           # fixed
+    kafka.linger.ms                   = "5"                              # relay.toml, line 24
+    kafka.message.timeout.ms          = "0"                              # fixed
+    kafka.partitioner                 = "murmur2_random"                 # fixed
+    kafka.reconnect.backoff.max.ms    = "1000"                           # default
+    kafka.sasl.password               = (hidden)                         # OUTBOX_RELAY_KAFKA__SASL_PASSWORD
+    kafka.socket.nagle.disable        = "true"                           # default
+    kafka.ssl.key.password            = (hidden)                         # relay.toml, line 25
 
-    topics.create                   = false                            # default
-    topics.partitions               = 3                                # default
-    topics.replication_factor       = -1                               # default
-    topics.config                   = {}                               # default
+    topics.create                     = false                            # default
+    topics.partitions                 = 3                                # default
+    topics.replication_factor         = -1                               # default
+    topics.config                     = {}                               # default
 
-    delivery.on_rejected            = "stop"                           # default
-    delivery.dead_letter_topic      = "outbox.dead-letter"             # default
-    delivery.skip                   = []                               # default
-    delivery.max_in_flight          = "16384 KiB"                      # OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT
-    delivery.drain_timeout          = "1m 30s"                         # --set
+    delivery.on_rejected              = "stop"                           # default
+    delivery.dead_letter_topic        = "outbox.dead-letter"             # default
+    delivery.skip                     = []                               # default
+    delivery.max_in_flight            = "16384 KiB"                      # OUTBOX_RELAY_DELIVERY__MAX_IN_FLIGHT
+    delivery.drain_timeout            = "1m 30s"                         # --set
 
-    state.topic                     = ""                               # relay.toml, line 28
+    state.topic                       = ""                               # relay.toml, line 28
 
-    http.listen                     = "127.0.0.1:9464"                 # default
+    after_publish.action              = "keep"                           # default
+    after_publish.status_column       = "status"                         # default
+    after_publish.published_value     = "PUBLISHED"                      # default
+    after_publish.published_at_column = "published_at"                   # default
+    after_publish.retention           = "0s"                             # default
 
-    log.format                      = "text"                           # default
-    log.level                       = "debug"                          # OUTBOX_RELAY_LOG__LEVEL
+    poll.interval                     = "1s"                             # default
+    poll.channel                      = "outbox"                         # default
+    poll.batch                        = 1000                             # default
+    poll.pending_value                = "PENDING"                        # default
 
-    # 13 keys that this version does not support yet are left out: --json has them.
+    http.listen                       = "127.0.0.1:9464"                 # default
+
+    log.format                        = "text"                           # default
+    log.level                         = "debug"                          # OUTBOX_RELAY_LOG__LEVEL
+
+    # 2 keys that this version does not support yet are left out: --json has them.
     "#);
 }
 
@@ -147,8 +160,8 @@ fn programs_get_types_and_every_key() {
       "postgres.slot": {"value": "orders", "origin": "relay.toml, line 4"},
       "postgres.publication": {"value": "outbox_relay", "origin": "default"},
       "postgres.create_slot": {"value": false, "origin": "--set"},
-      "postgres.backfill": {"value": false, "origin": "default", "supported": false},
-      "outbox.source": {"value": "wal", "origin": "default", "supported": false},
+      "postgres.backfill": {"value": false, "origin": "default"},
+      "outbox.source": {"value": "wal", "origin": "default"},
       "outbox.tables": {"value": ["public.outbox","\"Sales\".\"Outbox \\ 1\""], "origin": "relay.toml, line 7"},
       "outbox.message_prefix": {"value": "", "origin": "default"},
       "outbox.columns.id": {"value": "id", "origin": "default"},
@@ -192,15 +205,15 @@ fn programs_get_types_and_every_key() {
       "delivery.drain_timeout": {"value": "20s", "origin": "default"},
       "delivery.transactional_id": {"value": "outbox-relay.{slot}", "origin": "default", "supported": false},
       "state.topic": {"value": "", "origin": "relay.toml, line 28", "supported": false},
-      "after_publish.action": {"value": "keep", "origin": "default", "supported": false},
-      "after_publish.status_column": {"value": "status", "origin": "default", "supported": false},
-      "after_publish.published_value": {"value": "PUBLISHED", "origin": "default", "supported": false},
-      "after_publish.published_at_column": {"value": "published_at", "origin": "default", "supported": false},
-      "after_publish.retention": {"value": "0s", "origin": "default", "supported": false},
-      "poll.interval": {"value": "1s", "origin": "default", "supported": false},
-      "poll.channel": {"value": "outbox", "origin": "default", "supported": false},
-      "poll.batch": {"value": 1000, "origin": "default", "supported": false},
-      "poll.pending_value": {"value": "PENDING", "origin": "default", "supported": false},
+      "after_publish.action": {"value": "keep", "origin": "default"},
+      "after_publish.status_column": {"value": "status", "origin": "default"},
+      "after_publish.published_value": {"value": "PUBLISHED", "origin": "default"},
+      "after_publish.published_at_column": {"value": "published_at", "origin": "default"},
+      "after_publish.retention": {"value": "0s", "origin": "default"},
+      "poll.interval": {"value": "1s", "origin": "default"},
+      "poll.channel": {"value": "outbox", "origin": "default"},
+      "poll.batch": {"value": 1000, "origin": "default"},
+      "poll.pending_value": {"value": "PENDING", "origin": "default"},
       "http.listen": {"value": "127.0.0.1:9464", "origin": "default"},
       "log.format": {"value": "text", "origin": "default"},
       "log.level": {"value": "info", "origin": "default"}
@@ -220,10 +233,10 @@ fn maps_are_shown_as_they_are_in_force() {
         let page = printed(&settings(&format!("{least}{toml}"), &[], &[]), false);
         page.lines().filter(|line| line.starts_with("outbox.headers")).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(headers(""), @r#"outbox.headers.event_type      = "{event_type}"                   # default"#);
-    insta::assert_snapshot!(headers("outbox.columns.event_type = \"\""), @"outbox.headers                 = {}                               # default");
-    insta::assert_snapshot!(headers("[outbox.headers]"), @"outbox.headers                 = {}                               # relay.toml, line 3");
-    insta::assert_snapshot!(headers("[outbox.headers]\n\"a b\" = \"x\""), @r#"outbox.headers."a b"           = "x"                              # relay.toml, line 4"#);
+    insta::assert_snapshot!(headers(""), @r#"outbox.headers.event_type         = "{event_type}"                   # default"#);
+    insta::assert_snapshot!(headers("outbox.columns.event_type = \"\""), @"outbox.headers                    = {}                               # default");
+    insta::assert_snapshot!(headers("[outbox.headers]"), @"outbox.headers                    = {}                               # relay.toml, line 3");
+    insta::assert_snapshot!(headers("[outbox.headers]\n\"a b\" = \"x\""), @r#"outbox.headers."a b"              = "x"                              # relay.toml, line 4"#);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::postgres::control::{Server, Slot};
 use crate::report::{Lines, Report, UNKNOWN, duration, rfc3339, size};
@@ -29,7 +29,12 @@ pub(super) struct Postgres {
     pub(super) server: Server,
     /// The slot; `None` if there is none.
     pub(super) slot: Option<Slot>,
+    /// With `outbox.source = "poll"`, which has no slot: each table with its pending rows, as far as they were counted.
+    pub(super) pending: Option<Vec<(String, u64)>>,
 }
+
+/// More pending rows are not counted.
+pub(super) const MOST_PENDING: u64 = 100_000;
 
 /// What the relay says.
 pub(super) enum Relay {
@@ -80,6 +85,7 @@ impl Standing {
         let name = &self.slot;
         match &self.postgres {
             Err(error) => vec![error.clone()],
+            Ok(Postgres { pending: Some(_), .. }) => Vec::new(),
             Ok(Postgres { slot: None, .. }) => vec![format!("slot \"{name}\" does not exist")],
             Ok(Postgres { slot: Some(slot), database, .. }) => {
                 let lost =
@@ -96,6 +102,9 @@ impl Standing {
         let postgres = self.postgres.as_ref().ok();
         json!({
             "server": postgres.map(server_json),
+            "pending": postgres.and_then(|postgres| postgres.pending.as_ref()).map(|pending| {
+                pending.iter().map(|(table, rows)| (table.clone(), json!(rows))).collect::<Map<_, _>>()
+            }),
             "slot": postgres.and_then(|postgres| postgres.slot.as_ref()).map(|slot| self.slot_json(slot)),
             "relay": match &self.relay {
                 Relay::Answered { page, .. } => page,
@@ -127,7 +136,10 @@ impl Standing {
             }
         }
         if let Ok(postgres) = &self.postgres {
-            if let Some(slot) = &postgres.slot {
+            if let Some(pending) = &postgres.pending {
+                text.push_str(&format!("\nPending rows\n{}", pending_lines(pending).text()));
+            }
+            if let Some(slot) = postgres.slot.as_ref().filter(|_| postgres.pending.is_none()) {
                 text.push_str(&format!("\nSlot {}\n{}", self.slot, self.slot_lines(slot).text()));
             }
             text.push_str(&format!("\nPostgreSQL at {}\n{}", postgres.host, server_lines(postgres).text()));
@@ -151,7 +163,10 @@ impl Standing {
             Relay::Off => parts.push("relay not asked".to_owned()),
             Relay::Silent { .. } => parts.push("relay does not answer".to_owned()),
         }
-        if let Ok(Postgres { slot: Some(slot), .. }) = &self.postgres {
+        if let Ok(Postgres { pending: Some(pending), .. }) = &self.postgres {
+            let rows: u64 = pending.iter().map(|(_, rows)| rows).sum();
+            parts.push(format!("{rows} pending"));
+        } else if let Ok(Postgres { slot: Some(slot), .. }) = &self.postgres {
             parts.push(format!("{} behind", size(slot.lag_bytes)));
             parts.push(format!("holds {}", size(slot.retained_bytes)));
             parts.push(slot.wal_status.as_deref().unwrap_or(UNKNOWN).to_owned());
@@ -222,6 +237,15 @@ impl Standing {
         }
         lines
     }
+}
+
+fn pending_lines(pending: &[(String, u64)]) -> Lines {
+    let mut lines = Lines::default();
+    for (table, rows) in pending {
+        let more = if *rows >= MOST_PENDING { " or more" } else { "" };
+        lines.add(table, &format!("{rows}{more}"));
+    }
+    lines
 }
 
 /// Why the slot can never be used again, if so.

@@ -61,7 +61,7 @@ fn standing(slot: Option<Slot>, relay: Relay) -> Standing {
     Standing {
         at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045),
         slot: "orders".to_owned(),
-        postgres: Ok(Postgres { host, database, server, slot }),
+        postgres: Ok(Postgres { host, database, server, slot, pending: None }),
         relay,
     }
 }
@@ -100,8 +100,10 @@ fn all_is_well() {
     insta::assert_snapshot!(standing.line(), @"2026-01-02T03:04:05Z, streaming, 3 in flight, 1234 delivered, oldest unconfirmed 0.0s old, 54.1 KiB behind, holds 23.3 MiB, reserved");
     insta::assert_snapshot!(format!("{:#}", standing.json()), @r#"
     {
+      "pending": null,
       "problems": [],
       "relay": {
+        "backfill": null,
         "blocked": null,
         "confirmed_lsn": "16/B3740000",
         "events_delivered": 1234,

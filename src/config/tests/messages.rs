@@ -173,7 +173,6 @@ fn fixed_and_wrong_kafka_properties_are_refused_with_the_reason() {
 #[test]
 fn keys_of_later_versions_are_not_supported_yet() {
     let toml = r#"
-        postgres.backfill = true
         outbox.source = "poll"
         delivery.guarantee = "exactly-once"
         after_publish.action = "delete"
@@ -182,28 +181,13 @@ fn keys_of_later_versions_are_not_supported_yet() {
         poll.interval = "2s"
     "#;
     insta::assert_snapshot!(problems(toml), @r#"
-    7 problems in the configuration
+    2 problems in the configuration
 
-      postgres.backfill = true (relay.toml, line 4): is not supported yet
-        hint: leave it out; this version accepts only false
-
-      outbox.source = "poll" (relay.toml, line 5): is not supported yet
-        hint: leave it out; this version accepts only "wal"
-
-      delivery.guarantee = "exactly-once" (relay.toml, line 6): is not supported yet
+      delivery.guarantee = "exactly-once" (relay.toml, line 5): is not supported yet
         hint: leave it out; this version accepts only "at-least-once"
 
-      state.topic = "positions" (relay.toml, line 9): is not supported yet
+      state.topic = "positions" (relay.toml, line 8): is not supported yet
         hint: leave it out; this version accepts only "outbox-relay.state" and ""
-
-      after_publish.action = "delete" (relay.toml, line 7): is not supported yet
-        hint: leave it out; this version accepts only "keep"
-
-      poll.interval = "2s" (relay.toml, line 10): is not supported yet
-        hint: leave it out; this version accepts only "1s"
-
-      poll.batch = 5 (relay.toml, line 8): is not supported yet
-        hint: leave it out; this version accepts only 1000
     "#);
     // Off is what this version does anyway.
     of_file("state.topic = \"\"\ntables = {}\npostgres.backfill = false\n");
@@ -343,4 +327,37 @@ fn a_time_zone_is_one_that_exists() {
       outbox.columns.timestamp_zone = "Europe/Bärlin" (relay.toml, line 3): is no time zone
         hint: give an IANA name, such as UTC or Europe/Berlin
     "#);
+}
+
+#[test]
+fn polling_takes_rows_away_and_knows_no_log() {
+    let toml = r#"
+        postgres.backfill = true
+        outbox.source = "poll"
+        outbox.message_prefix = "outbox"
+        after_publish.retention = "1d"
+        poll.interval = "1ms"
+        poll.batch = 0
+    "#;
+    insta::assert_snapshot!(problems(toml), @r#"
+    6 problems in the configuration
+
+      outbox.source = "poll" (relay.toml, line 5): takes rows out of after_publish.action = "mark" or "delete", and it is "keep"
+        hint: set after_publish.action: otherwise each look would find all rows again
+
+      after_publish.retention = "1d" (relay.toml, line 7): does not go with outbox.source = "poll": a row that stays as it is would be sent again
+        hint: use "mark", and delete marked rows when they are old
+
+      outbox.message_prefix = "outbox" (relay.toml, line 6): does not go with outbox.source = "poll": messages are in the write-ahead log alone
+        hint: leave it out, or set outbox.source = "wal"
+
+      postgres.backfill = true (relay.toml, line 4): does not go with outbox.source = "poll", which sends all pending rows, however old
+        hint: leave it out
+
+      poll.interval = "1ms" (relay.toml, line 8): must be 10ms or more
+        hint: sql/optional/notify.sql wakes the relay at each commit
+
+      poll.batch = 0 (relay.toml, line 9): must be 1 to 100000
+    "#);
+    of_file("outbox.source = \"poll\"\nafter_publish.action = \"delete\"\n");
 }

@@ -162,11 +162,18 @@ async fn start<'a>(
         connection,
         control,
         server: INFO.clone(),
-        relay: relay(config, &outboxes(), "7", Timelines::only(1), confirmed_flush),
+        relay: relay(
+            config,
+            &outboxes(),
+            Some(format!("7/{}", config.postgres.slot)),
+            Timelines::only(1),
+            confirmed_flush,
+        ),
         outboxes: outboxes(),
         version_num: 170_000,
         wal_sender_timeout: world.plan.wal_sender_timeout,
         walsender: i32::try_from(number).ok(),
+        rows: None,
     };
     Ok(Session::new(config, started, known, outlet, status, metrics))
 }
