@@ -187,6 +187,12 @@ impl Relay {
         self.relations.elsewhere(id);
     }
 
+    /// The transaction that is being received.
+    #[must_use]
+    pub fn xid(&self) -> Option<u32> {
+        self.transaction.as_ref().map(|open| open.xid)
+    }
+
     /// The acknowledgement queue, to be shown.
     #[must_use]
     pub fn ack(&self) -> &Ack {
@@ -237,10 +243,10 @@ impl Relay {
         if self.transaction.is_some() {
             return Err(Error::Sequence("Begin inside a transaction"));
         }
-        let Begin { commit_lsn, commit_time, .. } = begin;
+        let Begin { commit_lsn, commit_time, xid } = begin;
         let position =
             format!("{:08X}-{:016X}-", self.outbound.timelines.of(commit_lsn), commit_lsn.as_u64());
-        self.transaction = Some(Transaction { commit_lsn, commit_time, position, rows: 0 });
+        self.transaction = Some(Transaction { xid, commit_lsn, commit_time, position, rows: 0 });
         self.outbound.ack.begin(commit_time);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod control_watch;
 mod error;
 mod from_rows;
 mod lost;
+mod newcomers;
 mod outlet;
 mod reach;
 mod rejected;
@@ -39,10 +40,12 @@ use crate::relay::{self, Relay, Step};
 use crate::server_stop::ServerStop;
 use crate::silence::Silence;
 use crate::status::{State, Status};
+use crate::wal::pgoutput::RelationId;
 use crate::wal::{PgTimestamp, status_update};
 use control_link::Looked;
 use control_watch::{ControlWatch, Seen, Unresolved};
 use from_rows::Rows;
+use newcomers::Newcomers;
 use rejected::Stopped;
 use reports::{Failure, Trial};
 use show::Told;
@@ -63,6 +66,7 @@ pub struct Session<'a> {
     deliveries: Deliveries<'a>,
     connection: Connection,
     control: ControlWatch,
+    newcomers: Newcomers,
     relay: Box<Relay>,
     feedback: Feedback,
     server_stop: ServerStop,
@@ -121,6 +125,7 @@ impl<'a> Session<'a> {
         metrics: &'a Metrics,
     ) -> Self {
         let now = clock::now();
+        let newcomers = Newcomers::new(started.subjects.version_num);
         let silence = Silence::new(now, started.wal_sender_timeout);
         let server = started.connection.host().to_string();
         status.progress(|progress| progress.server = Some(server));
@@ -136,11 +141,11 @@ impl<'a> Session<'a> {
             control: ControlWatch::new(
                 started.control,
                 started.server,
-                started.outboxes,
-                started.version_num,
+                started.subjects,
                 silence.patience(),
                 now,
             ),
+            newcomers,
             relay: started.relay,
             feedback: match started.rows {
                 Some(_) => Feedback::new(now, started.wal_sender_timeout).eager(),
@@ -300,7 +305,8 @@ impl<'a> Session<'a> {
             }
             Err(relay::Error::Table(TableError::Unknown { id, table })) => {
                 self.unresolved = Some(body);
-                self.control.resolve(Unresolved { id, table });
+                let xid = self.relay.xid().unwrap_or_default();
+                self.control.resolve(Unresolved { xid, id, table });
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -310,27 +316,19 @@ impl<'a> Session<'a> {
     fn seen(&mut self, seen: Seen) -> Result<(), Error> {
         match seen {
             Seen::Nothing => {}
-            Seen::State(Looked { publication, slot, dropped }) => {
-                let outboxes: Vec<_> = self.control.outboxes().iter().collect();
-                let wanted = Wanted::new(self.config, self.control.server());
-                let mut found = findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted);
-                found.extend(self.known.publication_seen(publication, &outboxes, self.config));
-                self.known.warn(Findings(found).accept()?);
-                let now = clock::now();
-                self.status.slot_seen(slot.as_deref(), now);
-                self.streams(slot.as_deref(), now)?;
-            }
+            Seen::State(looked) => self.looked(looked)?,
             Seen::Unanswered => self.is_heard(clock::now())?,
-            Seen::Elsewhere(id) => {
-                self.relay.elsewhere(id);
-                if let Some(body) = self.unresolved.take() {
-                    self.wal(body)?;
-                }
+            Seen::Elsewhere(id) => self.elsewhere(id)?,
+            Seen::Gone(Unresolved { id, table, .. }) => {
+                tracing::warn!(
+                    "rows of table \"{table}\" are passed over: it was dropped meanwhile, and is none of outbox.tables"
+                );
+                self.elsewhere(id)?;
             }
             Seen::Ours(finding) => return Err(finding.into()),
             // Dead within a second of the server's shutdown, while the walsender waits for us. If nothing is open, it
             // does not wait, and this may be anything else.
-            Seen::Gone(error) => {
+            Seen::Lost(error) => {
                 self.is_heard(clock::now())?;
                 if !self.relay.is_settled() || !self.may_read() {
                     tracing::debug!("control connection: {error}");
@@ -339,6 +337,40 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The unknown table is no outbox.
+    fn elsewhere(&mut self, id: RelationId) -> Result<(), Error> {
+        self.relay.elsewhere(id);
+        match self.unresolved.take() {
+            Some(body) => self.wal(body),
+            None => Ok(()),
+        }
+    }
+
+    /// What the catalog has now.
+    fn looked(&mut self, Looked { publication, slot, dropped, newcomers }: Looked) -> Result<(), Error> {
+        let now = clock::now();
+        for table in self.control.forget(&dropped) {
+            tracing::info!("table \"{table}\" was dropped");
+        }
+        let mut found = Vec::new();
+        if let Some(publication) = &publication {
+            let name = &self.config.postgres.publication;
+            let (published, problems) = self.newcomers.seen(newcomers, publication, name, now);
+            for outbox in &published {
+                tracing::info!("table \"{}\" is relayed, too", outbox.table.name);
+            }
+            self.control.add(published);
+            found = problems;
+        }
+        let outboxes: Vec<_> = self.control.outboxes().iter().collect();
+        let wanted = Wanted::new(self.config, self.control.server());
+        found.extend(findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted));
+        found.extend(self.known.publication_seen(publication, &outboxes, self.config));
+        self.known.warn(Findings(found).accept()?);
+        self.status.slot_seen(slot.as_deref(), now);
+        self.streams(slot.as_deref(), now)
     }
 
     /// Feedback and the tick, if they are due.
@@ -354,7 +386,7 @@ impl<'a> Session<'a> {
         self.tick = if due { next } else { self.tick.min(next) };
         if due {
             self.ticked = received;
-            self.control.look_if_due(now, &self.config.postgres, self.silence.unanswered(now).is_some());
+            self.control.look_if_due(now, &self.config.postgres.slot, self.silence.unanswered(now).is_some());
             self.outlet.tick();
             self.show(now, State::Streaming);
         }

@@ -52,12 +52,19 @@ fn table_changed(before: &Published, now: &Published, publication: &str) -> Opti
         ));
     }
     let same = (&before.columns, &before.row_filter) == (&now.columns, &now.row_filter);
-    same.then(|| {
-        missing(
-            format!("table \"{table}\" was taken out of publication \"{publication}\" and put back"),
-            "in between",
-        )
-    })
+    let what = format!("table \"{table}\" was taken out of publication \"{publication}\" and put back");
+    if same {
+        return Some(missing(what, "in between"));
+    }
+    // There is no other way to change them.
+    Some(Finding::warn(
+        "publication_changed",
+        format!(
+            "{what} with another row filter or list of columns: rows that it left out in between are not in the stream"
+        ),
+        "nothing to do if it was one command (ALTER PUBLICATION … SET TABLE) or one transaction; else look for such rows in the \
+         table, and send them again",
+    ))
 }
 
 fn missing(what: String, when: &str) -> Finding {

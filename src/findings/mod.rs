@@ -5,6 +5,7 @@
 
 mod changed;
 mod connection;
+mod newcomer;
 mod outbox;
 mod polled;
 mod publication;
@@ -27,8 +28,9 @@ use crate::postgres::survey::Survey;
 
 pub use changed::publication_changed;
 pub use connection::{of_login, of_replication};
+pub use newcomer::{published_late, published_too_late, unpublished_yet};
 pub use polled::polled;
-pub use publication::publication;
+pub use publication::{publication, unpublished};
 pub use slot::SLOT_IN_USE;
 pub use stream::{partition_leaf, partition_root, publication_skipped, table_gone};
 

@@ -87,7 +87,9 @@ pub(super) fn publish_whole(publication: &str, table: &TableName) -> String {
     )
 }
 
-fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Finding {
+/// A table that it leaves out.
+#[must_use]
+pub fn unpublished(publication: &Publication, name: &str, outbox: &Outbox) -> Finding {
     let table = &outbox.table.name;
     let listed = publication.all_tables || publication.listed.contains(&outbox.table.id);
     if outbox.kind == Kind::Partitioned && listed && !publication.via_root {

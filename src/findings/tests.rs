@@ -2,6 +2,7 @@
 
 mod changes;
 mod connection;
+mod tenants;
 
 use super::*;
 use crate::config;

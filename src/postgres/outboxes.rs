@@ -18,6 +18,15 @@ pub struct Meant {
     pub found: Vec<Outbox>,
 }
 
+/// A table that a pattern means, and that was not there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newcomer {
+    /// The table, without its columns.
+    pub outbox: Outbox,
+    /// Whether rows were written into it, be they still there or not.
+    pub written: bool,
+}
+
 const ACTION: &str = "look for the outbox tables";
 
 impl Catalog {
@@ -58,6 +67,35 @@ impl Catalog {
             }
         }
         Ok(found)
+    }
+
+    /// The tables that patterns of `entries` mean, but for those that are `known`.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn newcomers(
+        &self,
+        entries: &[TablePattern],
+        known: &[RelationId],
+    ) -> Result<Vec<Newcomer>, Error> {
+        let mut newcomers = Vec::new();
+        for outbox in self.meant_by_patterns(entries).await? {
+            if !known.contains(&outbox.table.id) {
+                let written = self.written(outbox.table.id).await?;
+                newcomers.push(Newcomer { outbox, written });
+            }
+        }
+        Ok(newcomers)
+    }
+
+    /// Whether rows were written into `table` or its partitions. The server's statistics tell: to ask for the size would wait for
+    /// whoever alters the table.
+    async fn written(&self, table: RelationId) -> Result<bool, Error> {
+        let sql = "WITH RECURSIVE below(oid) AS (SELECT $1::oid UNION \
+                       SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = below.oid) \
+                   SELECT coalesce(sum(pg_stat_get_tuples_inserted(oid)), 0) > 0 FROM below";
+        let rows = self.query(ACTION, sql, &[&table.0]).await?;
+        rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))
     }
 
     /// The tables whose names fit `pattern`, without their columns; not those that `entries` name, nor partitions of a table

@@ -36,6 +36,20 @@ pub struct Publication {
     pub perhaps_newer: bool,
 }
 
+/// The version of a publication's row in the catalog: the transaction that made or altered it, but for its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(u32);
+
+impl Version {
+    /// Whether transaction `xid` began to write after the one that it came with. (One that was open all that time, as the other
+    /// was, may have committed before it.)
+    #[must_use]
+    pub const fn is_older_than(self, xid: u32) -> bool {
+        // Transaction ids are compared modulo 2^32 (PostgreSQL documentation, "Preventing Transaction ID Wraparound Failures").
+        xid.wrapping_sub(self.0).cast_signed() > 0
+    }
+}
+
 /// A table of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -114,6 +128,21 @@ impl Catalog {
         );
         let tables = self.query(ACTION, &sql, &[&name, &slot]).await?;
         publication(row, &tables).map(Some).map_err(wrong(ACTION))
+    }
+
+    /// Its version, if it sends the rows of partitions under the names of their roots.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn of_roots(&self, name: &str) -> Result<Option<Version>, Error> {
+        const ACTION: &str = "look at the publication";
+        let sql = "SELECT xmin::text::int8 FROM pg_publication WHERE pubname = $1::text::name AND pubviaroot";
+        let rows = self.query(ACTION, sql, &[&name]).await?;
+        let version = |row: &Row| {
+            let version: i64 = row.try_get(0)?;
+            Ok(Version(u32::try_from(version).unwrap_or(0)))
+        };
+        rows.first().map(version).transpose().map_err(wrong(ACTION))
     }
 }
 

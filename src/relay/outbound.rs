@@ -37,6 +37,7 @@ pub(super) struct Origin {
 /// A transaction of which not everything has come.
 #[derive(Debug)]
 pub(super) struct Transaction {
+    pub(super) xid: u32,
     pub(super) commit_lsn: Lsn,
     pub(super) commit_time: PgTimestamp,
     /// What the positions of its rows have in common.

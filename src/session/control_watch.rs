@@ -8,22 +8,24 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::control_link::{ControlLink, Looked};
+use super::control_link::{ControlLink, Found, Look, Looked};
 use crate::ack::ConfirmedLsn;
 use crate::clock;
-use crate::config;
+use crate::config::Config;
 use crate::findings::{self, Finding};
-use crate::outbox::TableName;
+use crate::outbox::{TableName, TablePattern};
 use crate::postgres::conninfo::ConnInfo;
-use crate::postgres::control::{Kin, Table};
+use crate::postgres::control::Table;
 use crate::postgres::error::Error;
-use crate::postgres::survey::Outbox;
+use crate::postgres::survey::{Outbox, Survey};
 use crate::wal::pgoutput::RelationId;
 
 /// The control connection of a session, and the question that is under way on it.
 pub(super) struct ControlWatch {
     server: ConnInfo,
     outboxes: Vec<Outbox>,
+    entries: Vec<TablePattern>,
+    publication: String,
     version_num: u32,
     control: Box<dyn ControlLink>,
     connected: bool,
@@ -37,9 +39,40 @@ pub(super) struct ControlWatch {
     silent: bool,
 }
 
+/// What is watched.
+pub(super) struct Subjects {
+    /// The outboxes that are known.
+    pub(super) outboxes: Vec<Outbox>,
+    /// `outbox.tables`.
+    pub(super) entries: Vec<TablePattern>,
+    /// The publication's name.
+    pub(super) publication: String,
+    /// `server_version_num`.
+    pub(super) version_num: u32,
+}
+
+impl Subjects {
+    /// What `survey` has found of what `config` names.
+    pub(super) fn new(survey: Survey, config: &Config) -> Self {
+        Self {
+            version_num: survey.server.version_num,
+            outboxes: survey.tables.into_iter().flat_map(|meant| meant.found).collect(),
+            entries: config.outbox.tables.clone(),
+            publication: config.postgres.publication.clone(),
+        }
+    }
+
+    /// The outboxes' object ids.
+    pub(super) fn ids(&self) -> impl Iterator<Item = RelationId> {
+        self.outboxes.iter().map(|outbox| outbox.table.id)
+    }
+}
+
 /// A table that is neither configured nor known not to be an outbox.
 #[derive(Debug, Clone)]
 pub(super) struct Unresolved {
+    /// The transaction that wrote the row.
+    pub(super) xid: u32,
     pub(super) id: RelationId,
     pub(super) table: TableName,
 }
@@ -52,17 +85,19 @@ pub(super) enum Seen {
     State(Looked),
     /// The unknown table is no outbox.
     Elsewhere(RelationId),
+    /// The unknown table was dropped, and cannot have been a part of an outbox.
+    Gone(Unresolved),
     /// The unknown table is, or may have been, an outbox.
     Ours(Finding),
     /// A look got no answer in time.
     Unanswered,
     /// The control connection is gone, and is being made again.
-    Gone(Error),
+    Lost(Error),
 }
 
 enum Answer {
     State(Result<Looked, Error>),
-    Kin(Result<Option<Kin>, Error>),
+    Kin(Result<Found, Error>),
     Control(Result<Box<dyn ControlLink>, Error>),
 }
 
@@ -76,14 +111,15 @@ impl ControlWatch {
     pub(super) fn new(
         control: Box<dyn ControlLink>,
         server: ConnInfo,
-        outboxes: Vec<Outbox>,
-        version_num: u32,
+        Subjects { outboxes, entries, publication, version_num }: Subjects,
         patience: Duration,
         now: Instant,
     ) -> Self {
         Self {
             server,
             outboxes,
+            entries,
+            publication,
             version_num,
             control,
             connected: true,
@@ -105,7 +141,7 @@ impl ControlWatch {
 
     /// Looks at publication and slot, if it is time and nothing else is being asked. It is time at once when the stream
     /// falls `silent`, and from then on as often as a server that is well can answer.
-    pub(super) fn look_if_due(&mut self, now: Instant, postgres: &config::Postgres, silent: bool) {
+    pub(super) fn look_if_due(&mut self, now: Instant, slot: &str, silent: bool) {
         if silent && !self.silent {
             self.look_at = now;
         }
@@ -118,9 +154,14 @@ impl ControlWatch {
         if self.connected {
             let pause = if silent { self.patience } else { LOOK };
             self.look_at = now.checked_add(pause).unwrap_or(now);
-            let outboxes = self.outboxes.iter().map(|outbox| outbox.table.id).collect();
             let limit = self.patience;
-            let looked = self.control.look(&postgres.publication, &postgres.slot, outboxes, self.version_num);
+            let looked = self.control.look(Look {
+                publication: self.publication.clone(),
+                slot: slot.to_owned(),
+                outboxes: self.outboxes.iter().map(|outbox| outbox.table.id).collect(),
+                entries: self.entries.clone(),
+                version_num: self.version_num,
+            });
             self.asked = Some(Box::pin(async move {
                 let action = "look at publication and slot";
                 let late = |_| Err(Error::Timeout { action: action.into(), limit });
@@ -140,7 +181,7 @@ impl ControlWatch {
             error = poll_fn(|context| self.control.poll_ended(context)), if self.connected => {
                 self.connected = false;
                 self.reconnect();
-                Seen::Gone(error)
+                Seen::Lost(error)
             }
             answer = answer(&mut self.asked) => {
                 self.asked = None;
@@ -155,8 +196,8 @@ impl ControlWatch {
                 self.ask_for_unresolved();
                 Seen::State(looked)
             }
-            Answer::Kin(Ok(kin)) => match self.unresolved.take() {
-                Some(unresolved) => self.resolved(&unresolved, kin),
+            Answer::Kin(Ok(found)) => match self.unresolved.take() {
+                Some(unresolved) => self.resolved(unresolved, found),
                 None => Seen::Nothing,
             },
             Answer::Control(Ok(control)) => {
@@ -167,7 +208,7 @@ impl ControlWatch {
             }
             Answer::Control(Err(error)) => {
                 self.reconnect();
-                Seen::Gone(error)
+                Seen::Lost(error)
             }
             // If the connection is gone, its end tells; after any other failure the next tick asks again.
             Answer::State(Err(Error::Timeout { .. })) => Seen::Unanswered,
@@ -188,22 +229,42 @@ impl ControlWatch {
         &self.server
     }
 
-    /// The configured tables as they were when the session began.
+    /// The configured tables as they were when the session began, or when they were found.
     pub(super) fn outboxes(&self) -> &[Outbox] {
         &self.outboxes
     }
 
-    /// An unknown table is ours if it is part of an outbox, or an outbox is part of it.
-    fn resolved(&self, Unresolved { id, table }: &Unresolved, kin: Option<Kin>) -> Seen {
+    /// Takes in tables that patterns mean, and that were found published.
+    pub(super) fn add(&mut self, newcomers: Vec<Outbox>) {
+        self.outboxes.extend(newcomers);
+    }
+
+    /// Forgets those of the `dropped` outboxes that only a pattern means: their rows that have not come yet will come, and nobody
+    /// expects the table to be there. Gives their names.
+    pub(super) fn forget(&mut self, dropped: &[RelationId]) -> Vec<TableName> {
+        let named = |name: &TableName| self.entries.iter().any(|entry| entry.exact().as_ref() == Some(name));
+        let gone = |outbox: &&Outbox| dropped.contains(&outbox.table.id) && !named(&outbox.table.name);
+        let gone: Vec<Table> = self.outboxes.iter().filter(gone).map(|outbox| outbox.table.clone()).collect();
+        self.outboxes.retain(|outbox| !gone.contains(&outbox.table));
+        gone.into_iter().map(|table| table.name).collect()
+    }
+
+    /// An unknown table is ours if it is part of an outbox, or an outbox is part of it. One that is not in the catalog any more
+    /// cannot have been if no part of an outbox comes under its own name, and did not when the row was written.
+    fn resolved(&self, unresolved: Unresolved, Found { kin, of_roots }: Found) -> Seen {
+        let table = &unresolved.table;
         let Some(kin) = kin else {
-            return Seen::Ours(findings::table_gone(table));
+            // Tables that inherit in the old way come under their own names whatever the publication says.
+            let inherited = self.outboxes.iter().any(|outbox| outbox.inherited);
+            let whole = !inherited && of_roots.is_some_and(|version| version.is_older_than(unresolved.xid));
+            return if whole { Seen::Gone(unresolved) } else { Seen::Ours(findings::table_gone(table)) };
         };
         if self.ours(&kin.above).is_some() {
             return Seen::Ours(findings::partition_leaf(table));
         }
         match self.ours(&kin.below) {
             Some(outbox) => Seen::Ours(findings::partition_root(table, &outbox.table.name)),
-            None => Seen::Elsewhere(*id),
+            None => Seen::Elsewhere(unresolved.id),
         }
     }
 
@@ -224,7 +285,7 @@ impl ControlWatch {
 
     fn ask_for_unresolved(&mut self) {
         if let (true, Some(Unresolved { id, .. }), None) = (self.connected, &self.unresolved, &self.asked) {
-            let kin = self.control.kin(*id);
+            let kin = self.control.kin(*id, &self.publication);
             self.asked = Some(Box::pin(async move { Answer::Kin(kin.await) }));
         }
     }
@@ -258,12 +319,14 @@ mod tests {
     struct Counted(Arc<AtomicU32>);
 
     impl ControlLink for Counted {
-        fn look(&self, _: &str, _: &str, _: Vec<RelationId>, _: u32) -> Asked<Looked> {
+        fn look(&self, _: Look) -> Asked<Looked> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Ok(Looked { publication: None, slot: None, dropped: Vec::new() }) })
+            Box::pin(async {
+                Ok(Looked { publication: None, slot: None, dropped: Vec::new(), newcomers: Vec::new() })
+            })
         }
 
-        fn kin(&self, _: RelationId) -> Asked<Option<Kin>> {
+        fn kin(&self, _: RelationId, _: &str) -> Asked<Found> {
             unreachable!("no table is unknown")
         }
 
@@ -282,23 +345,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_stream_is_looked_at_at_once_and_then_once_in_a_while() {
-        let needed =
-            [("postgres.url", "postgres://outbox_relay@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
-        let needed = needed.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = crate::config::load(None, std::iter::empty(), &needed).unwrap();
         let server = ConnInfo::parse("postgres://outbox_relay@db/shop", &|_| None, &|_| None).unwrap();
         let (start, patience) = (Instant::now(), Duration::from_secs(5));
         let looks = Arc::new(AtomicU32::new(0));
         let control = Box::new(Counted(Arc::clone(&looks)));
-        let mut watch = ControlWatch::new(control, server, Vec::new(), 170_000, patience, start);
+        let subjects = Subjects {
+            outboxes: Vec::new(),
+            entries: Vec::new(),
+            publication: "outbox_relay".to_owned(),
+            version_num: 170_000,
+        };
+        let mut watch = ControlWatch::new(control, server, subjects, patience, start);
         let mut looked_at = Vec::new();
         for second in 0..40 {
             let before = looks.load(Ordering::Relaxed);
-            watch.look_if_due(
-                start + Duration::from_secs(second),
-                &config.postgres,
-                (13..25).contains(&second),
-            );
+            let silent = (13..25).contains(&second);
+            watch.look_if_due(start + Duration::from_secs(second), "outbox_relay", silent);
             if looks.load(Ordering::Relaxed) > before {
                 looked_at.push(second);
                 assert!(matches!(watch.wait().await, Seen::State(_)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::control_link::Unasked;
+use super::control_watch::Subjects;
 use super::error::Error;
 use super::start::{self, Known, Started};
 use crate::backfill::{Backfill, Plan, Progress, temporary};
@@ -17,7 +18,7 @@ use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
 use crate::postgres::listener::Listener;
-use crate::postgres::survey::{Outbox, Survey};
+use crate::postgres::survey::Survey;
 use crate::rows::{RowStream, RowTable};
 use crate::status::{STREAMING, State, Status};
 use crate::wal::Timelines;
@@ -51,11 +52,12 @@ pub(super) async fn backfill(
     let temporary = temporary(name);
     let made = connection.create_temporary_slot(&temporary);
     let slot = start::told_of_waiting(made, catalog, &temporary, status).await?;
-    let outboxes: Vec<Outbox> = survey.tables.into_iter().flat_map(|meant| meant.found).collect();
-    let tables = outboxes.iter().filter_map(|outbox| RowTable::new(outbox, &config.outbox));
+    let in_recovery = survey.server.in_recovery;
+    let subjects = Subjects::new(survey, config);
+    let tables = subjects.outboxes.iter().filter_map(|outbox| RowTable::new(outbox, &config.outbox));
     let plan = Plan {
         slot: name.clone(),
-        failover: !survey.server.in_recovery,
+        failover: !in_recovery,
         tables: tables.map(|table| (table, "true".to_owned())).collect(),
     };
     let (connection, backfill) = Backfill::begin(plan, &server, connection, &slot, &known.numbers).await?;
@@ -66,9 +68,8 @@ pub(super) async fn backfill(
         connection,
         control: Box::new(Unasked),
         server,
-        relay: start::relay(config, &outboxes, None, Timelines::only(1), last),
-        outboxes,
-        version_num: survey.server.version_num,
+        relay: start::relay(config, subjects.ids(), None, Timelines::only(1), last),
+        subjects,
         wal_sender_timeout: TIMEOUT,
         walsender: None,
         rows: Some(Rows::Backfill(progress)),
@@ -102,8 +103,9 @@ pub(super) async fn poll(
         }
         tokio::time::sleep(start::SLOT_POLL).await;
     };
-    let outboxes: Vec<Outbox> = survey.tables.into_iter().flat_map(|meant| meant.found).collect();
-    let tables = outboxes.iter().filter_map(|outbox| RowTable::new(outbox, &config.outbox)).collect();
+    let subjects = Subjects::new(survey, config);
+    let tables =
+        subjects.outboxes.iter().filter_map(|outbox| RowTable::new(outbox, &config.outbox)).collect();
     let host = server.hosts.first().ok_or(Error::Lost("no host".to_owned()))?;
     let (connection, stream) = RowStream::new(&known.numbers, host);
     let listener = Listener::start(server.clone(), polling.channel.clone());
@@ -116,9 +118,8 @@ pub(super) async fn poll(
     Ok(Started {
         connection,
         control: Box::new(Unasked),
-        relay: start::relay(config, &outboxes, None, Timelines::only(1), last),
-        outboxes,
-        version_num: survey.server.version_num,
+        relay: start::relay(config, subjects.ids(), None, Timelines::only(1), last),
+        subjects,
         wal_sender_timeout: TIMEOUT,
         walsender: None,
         rows: Some(Rows::Polled),

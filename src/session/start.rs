@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::control_link::ControlLink;
+use super::control_watch::Subjects;
 use super::error::Error;
 use super::from_rows::{self, Rows};
 use super::outlet::Outlet;
@@ -16,11 +17,12 @@ use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control};
 use crate::postgres::publication::Publication;
 use crate::postgres::slot_wait;
-use crate::postgres::survey::{Outbox, Settings, Survey};
+use crate::postgres::survey::{Outbox, Survey};
 use crate::relay::{Relay, Start};
 use crate::rows::Numbers;
 use crate::status::{On, STREAMING, State, Status};
 use crate::wal::Timelines;
+use crate::wal::pgoutput::RelationId;
 use crate::{backfill, clock};
 
 /// A stream that has begun.
@@ -30,10 +32,8 @@ pub(super) struct Started {
     /// How to reach the same server again.
     pub(super) server: ConnInfo,
     pub(super) relay: Box<Relay>,
-    /// The outbox tables.
-    pub(super) outboxes: Vec<Outbox>,
-    /// `server_version_num`.
-    pub(super) version_num: u32,
+    /// The outbox tables and the publication.
+    pub(super) subjects: Subjects,
     pub(super) wal_sender_timeout: Duration,
     /// The server's process that streams.
     pub(super) walsender: Option<i32>,
@@ -122,35 +122,25 @@ pub(super) async fn start(
             "streaming from {}", connection.host(),
         );
     }
-    let outboxes: Vec<_> = survey.tables.into_iter().flat_map(|meant| meant.found).collect();
+    let wal_sender_timeout = survey.server.wal_sender_timeout;
+    let subjects = Subjects::new(survey, config);
     let source = format!("{}/{slot_name}", identity.system_id);
-    let relay = relay(config, &outboxes, Some(source), timelines, confirmed_flush);
-    let Settings { version_num, wal_sender_timeout, .. } = survey.server;
+    let relay = relay(config, subjects.ids(), Some(source), timelines, confirmed_flush);
     let (control, walsender) = (Box::new(control), slot.active_pid);
-    Ok(Started {
-        connection,
-        control,
-        server,
-        relay,
-        outboxes,
-        version_num,
-        wal_sender_timeout,
-        walsender,
-        rows: None,
-    })
+    Ok(Started { connection, control, server, relay, subjects, wal_sender_timeout, walsender, rows: None })
 }
 
 /// The heart of a session that has begun. `source` is the header, for rows that have a place in the write-ahead log.
 pub(super) fn relay(
     config: &Config,
-    outboxes: &[Outbox],
+    outboxes: impl Iterator<Item = RelationId>,
     source: Option<String>,
     timelines: Timelines,
     confirmed_flush: Lsn,
 ) -> Box<Relay> {
     Box::new(Relay::new(Start {
         spec: config.outbox.clone(),
-        outboxes: outboxes.iter().map(|outbox| outbox.table.id).collect(),
+        outboxes: outboxes.collect(),
         source,
         timelines,
         confirmed_flush,

@@ -119,7 +119,7 @@ impl Session<'_> {
                 () = tokio::time::sleep_until(due.into()) => {}
                 // Its walsender waits for us, as while we stream (`Session::seen`): for Kafka, which may not be there.
                 seen = self.control.wait() => {
-                    if matches!(seen, Seen::Gone(_)) {
+                    if matches!(seen, Seen::Lost(_)) {
                         break;
                     }
                 }

@@ -1,4 +1,4 @@
-//! The examples of docs/records.md, run as they stand there; and what their columns must not have.
+//! The examples of docs/records.md and docs/tables.md, run as they stand there; and what their columns must not have.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,11 @@ use crate::fixture::Outbox;
 use crate::kafka::{Message, Reader, create_topic};
 
 const PAGE: &str = include_str!("../../docs/records.md");
+const TABLES: &str = include_str!("../../docs/tables.md");
 
-/// The blocks of the section `title`: of TOML, SQL, and records.
-fn example(title: &str) -> (String, Vec<String>, String) {
-    let (_, rest) = PAGE.split_once(&format!("\n## {title}\n")).unwrap();
+/// The blocks of the section `title` of a page: of TOML, SQL, and records.
+fn example(page: &str, title: &str) -> (String, Vec<String>, String) {
+    let (_, rest) = page.split_once(&format!("\n## {title}\n")).unwrap();
     blocks(rest.split("\n## ").next().unwrap())
 }
 
@@ -44,7 +45,11 @@ pub(crate) fn shown(topic: &str, message: &Message) -> String {
 
 /// Runs the example of the section `title`. Its topics get the database's name before theirs.
 async fn run(title: &str) {
-    let (toml, sql, expected) = example(title);
+    run_of(PAGE, title).await;
+}
+
+async fn run_of(page: &str, title: &str) {
+    let (toml, sql, expected) = example(page, title);
     let mut topics: Vec<&str> = expected.lines().filter_map(|line| line.strip_prefix("topic  ")).collect();
     topics.dedup();
     let outbox = Outbox::create().await;
@@ -105,6 +110,21 @@ async fn null_payloads_are_tombstones() {
 #[tokio::test]
 async fn messages_are_events_without_rows() {
     run("An outbox without rows").await;
+}
+
+#[tokio::test]
+async fn each_tenant_has_a_schema() {
+    run_of(TABLES, "A schema for each tenant").await;
+}
+
+#[tokio::test]
+async fn tables_may_differ() {
+    run_of(TABLES, "Tables that differ").await;
+}
+
+#[tokio::test]
+async fn partitions_come_and_go() {
+    run_of(TABLES, "Partitions").await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod faults;
 mod machine;
 mod oracle;
 mod pages;
+mod partitions;
 mod plan;
 mod proxy;
 mod relays;
@@ -54,6 +55,8 @@ struct Options {
     library: String,
     /// File systems can be mounted, so that disks can be full.
     disks: bool,
+    /// The outbox is partitioned, and partitions come and go.
+    partitions: bool,
 }
 
 impl Options {
@@ -107,7 +110,7 @@ async fn torture(options: &Options) -> Result<bool> {
     let servers = Servers::start(&options.postgres, &advertised, options.disks)?;
     postgres.lead_to(servers.postgres_address.clone());
     kafka.lead_to(servers.kafka_behind.clone());
-    let version = writers::prepare(&servers.superuser).await?;
+    let version = writers::prepare(&servers.superuser, options.partitions).await?;
     consumer::make_topics(&servers.kafka_address).await?;
 
     let start = Instant::now();
@@ -124,7 +127,7 @@ async fn torture(options: &Options) -> Result<bool> {
     let mut world =
         World { servers, postgres, kafka, names, clock, relays, active, dice: dice_of_world, count, notes };
     world.active.is("streaming").await?;
-    let mut writers = Writers::start(&info, options.seed, start, &tell);
+    let mut writers = Writers::start(&info, options.seed, options.partitions, start, &tell);
     let written = Arc::clone(&writers.count);
     let mut probes = Probes::new(info.clone(), dice(2), start, tell);
 
@@ -211,6 +214,9 @@ fn totals(
         ),
         format!("the slot was compared with Kafka {comparisons} times"),
     ];
+    if load(&written.partitions) > 0 {
+        totals.push(format!("{} partitions were dropped and made anew", load(&written.partitions)));
+    }
     if let (Some(median), Some(worst)) = median_and_worst(&done.fast_shutdowns) {
         totals.push(format!("PostgreSQL's fast shutdown took {median:.2?}, at worst {worst:.2?}"));
     }
@@ -335,6 +341,7 @@ fn options() -> Result<Options> {
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
         library: String::new(),
         disks: false,
+        partitions: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -356,6 +363,7 @@ fn options() -> Result<Options> {
             }
             "--library" => options.library = value()?,
             "--disks" => options.disks = true,
+            "--partitions" => options.partitions = true,
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }

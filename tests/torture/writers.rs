@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Error};
 
 use crate::dice::Dice;
 use crate::oracle::{Committed, Id};
+use crate::partitions;
 use crate::plan::{Event, Plan, Step, Transaction};
 use crate::server::{client, patient_client};
 
@@ -34,6 +35,8 @@ pub(crate) struct Count {
     pub(crate) rolled_back: AtomicU64,
     /// Commits whose answer was lost.
     pub(crate) looked_up: AtomicU64,
+    /// Partitions that were replaced.
+    pub(crate) partitions: Arc<AtomicU64>,
 }
 
 /// How many write at once; each has keys of its own.
@@ -44,16 +47,16 @@ const KEYS: u64 = 50;
 const KEPT: &str = "20 seconds";
 
 /// Makes everything that the files of `sql/` make, and what is the torture's own; PostgreSQL's version.
-pub(crate) async fn prepare(superuser: &ConnInfo) -> Result<String> {
+pub(crate) async fn prepare(superuser: &ConnInfo, partitioned: bool) -> Result<String> {
     let client = client(superuser).await?;
     for sql in [
         include_str!("../../sql/01_table.sql"),
+        if partitioned { partitions::PREPARE } else { "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL" },
         include_str!("../../sql/02_role.sql"),
         include_str!("../../sql/03_publication.sql"),
         // A statement that makes a slot may not have written anything before.
         include_str!("../../sql/04_slot.sql"),
-        "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL;
-         CREATE TABLE ledger (transaction uuid PRIMARY KEY)",
+        "CREATE TABLE ledger (transaction uuid PRIMARY KEY)",
     ] {
         client.batch_execute(sql).await.context("prepare the database")?;
     }
@@ -62,7 +65,13 @@ pub(crate) async fn prepare(superuser: &ConnInfo) -> Result<String> {
 
 impl Writers {
     /// Starts them. What is committed goes to `told`, with the time since `start`.
-    pub(crate) fn start(superuser: &ConnInfo, seed: u64, start: Instant, told: &Sender<Committed>) -> Self {
+    pub(crate) fn start(
+        superuser: &ConnInfo,
+        seed: u64,
+        partitioned: bool,
+        start: Instant,
+        told: &Sender<Committed>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(Count::default());
         let writer = |number: usize| {
@@ -80,6 +89,11 @@ impl Writers {
         };
         let mut tasks: Vec<_> = (0..WRITERS).map(writer).collect();
         tasks.push(tokio::spawn(clean(superuser.clone(), Arc::clone(&stop))));
+        if partitioned {
+            let (info, dice, counted) =
+                (superuser.clone(), Dice::new(seed, 99), Arc::clone(&count.partitions));
+            tasks.push(tokio::spawn(partitions::come_and_go(info, dice, Arc::clone(&stop), counted)));
+        }
         Self { tasks, stop, count }
     }
 

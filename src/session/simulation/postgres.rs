@@ -23,7 +23,7 @@ use crate::postgres::control::{Kin, Slot, Table};
 use crate::postgres::error::Error;
 use crate::postgres::publication::{Publication, Published};
 use crate::postgres::survey::{Kind, Outbox};
-use crate::session::control_link::{Asked, ControlLink, Looked};
+use crate::session::control_link::{Asked, ControlLink, Found, Look, Looked};
 use crate::wal::pgoutput::RelationId;
 
 /// The server. Walsenders, control connections and those who disturb it share it.
@@ -211,6 +211,27 @@ pub(super) fn outboxes() -> Vec<Outbox> {
     OUTBOXES.map(outbox).into()
 }
 
+/// The publication, as the catalog has it.
+pub(super) fn publication() -> Publication {
+    let published = outboxes().into_iter().map(|outbox| outbox.table);
+    let published: Vec<_> = published
+        .chain([named(ELSEWHERE.0, "public", "orders")])
+        .map(|table| Published { table, columns: None, row_filter: None, listed: None })
+        .collect();
+    Publication {
+        id: 1,
+        version: 1,
+        owner: 10,
+        inserts: true,
+        further: Vec::new(),
+        via_root: true,
+        all_tables: false,
+        listed: published.iter().map(|published| published.table.id).collect(),
+        tables: published,
+        perhaps_newer: false,
+    }
+}
+
 fn named(id: u32, schema: &str, name: &str) -> Table {
     Table { id: RelationId(id), name: TableName { schema: schema.to_owned(), name: name.to_owned() } }
 }
@@ -247,7 +268,7 @@ impl SimulatedControl {
 }
 
 impl ControlLink for SimulatedControl {
-    fn look(&self, _: &str, _: &str, _: Vec<RelationId>, _: u32) -> Asked<Looked> {
+    fn look(&self, _: Look) -> Asked<Looked> {
         self.answer(|postgres| {
             let server = postgres.server();
             let slot = Slot {
@@ -256,29 +277,18 @@ impl ControlLink for SimulatedControl {
                 walsender_waits: server.busy_until <= Instant::now(),
                 ..Slot::default()
             };
-            let published = outboxes().into_iter().map(|outbox| outbox.table);
-            let published: Vec<_> = published
-                .chain([named(ELSEWHERE.0, "public", "orders")])
-                .map(|table| Published { table, columns: None, row_filter: None, listed: None })
-                .collect();
-            let publication = Publication {
-                id: 1,
-                version: 1,
-                owner: 10,
-                inserts: true,
-                further: Vec::new(),
-                via_root: true,
-                all_tables: false,
-                listed: published.iter().map(|published| published.table.id).collect(),
-                tables: published,
-                perhaps_newer: false,
-            };
-            Looked { publication: Some(publication), slot: Some(Box::new(slot)), dropped: Vec::new() }
+            Looked {
+                publication: Some(publication()),
+                slot: Some(Box::new(slot)),
+                dropped: Vec::new(),
+                newcomers: Vec::new(),
+            }
         })
     }
 
-    fn kin(&self, id: RelationId) -> Asked<Option<Kin>> {
-        self.answer(move |_| Some(Kin { above: vec![named(id.0, "public", "orders")], below: Vec::new() }))
+    fn kin(&self, id: RelationId, _: &str) -> Asked<Found> {
+        let kin = move || Kin { above: vec![named(id.0, "public", "orders")], below: Vec::new() };
+        self.answer(move |_| Found { kin: Some(kin()), of_roots: None })
     }
 
     fn confirm(&self, _: &str, confirmed: ConfirmedLsn) -> Asked<()> {

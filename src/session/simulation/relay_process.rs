@@ -19,6 +19,7 @@ use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::outbox::Topic;
 use crate::postgres::conninfo::ConnInfo;
+use crate::session::control_watch::Subjects;
 use crate::session::start::{Started, relay};
 use crate::session::{Error, Known, Outlet, Session};
 use crate::status::Status;
@@ -158,19 +159,24 @@ async fn start<'a>(
         cluster.session
     };
     world.witness.note(|| format!("relay: session {session} streams from {confirmed_flush}"));
+    let subjects = Subjects {
+        outboxes: outboxes(),
+        entries: config.outbox.tables.clone(),
+        publication: config.postgres.publication.clone(),
+        version_num: 170_000,
+    };
     let started = Started {
         connection,
         control,
         server: INFO.clone(),
         relay: relay(
             config,
-            &outboxes(),
+            subjects.ids(),
             Some(format!("7/{}", config.postgres.slot)),
             Timelines::only(1),
             confirmed_flush,
         ),
-        outboxes: outboxes(),
-        version_num: 170_000,
+        subjects,
         wal_sender_timeout: world.plan.wal_sender_timeout,
         walsender: i32::try_from(number).ok(),
         rows: None,
