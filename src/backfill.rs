@@ -158,7 +158,7 @@ impl Backfill {
 
     async fn table(&mut self, catalog: &Catalog, table: &RowTable, condition: &str) -> Result<(), Ended> {
         table.describe(&mut self.stream);
-        let rows = catalog.stream(READ, &table.query(condition, None, None)).await?;
+        let rows = catalog.stream(READ, &table.query(condition, None)).await?;
         let mut rows = std::pin::pin!(rows);
         loop {
             // To sort the rows takes its time; the session wants answers meanwhile.

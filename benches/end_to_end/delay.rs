@@ -9,7 +9,6 @@
 //! same consumer: once alone, and once beside the same commits, which nobody relays. The latter is the floor: no relay can be
 //! faster than whoever need not read PostgreSQL at all, on a machine that has as much to do.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -164,10 +163,7 @@ pub(crate) async fn relayed(
     slots::remove(world, slot).await?;
 
     let counted: Vec<_> = arrivals.iter().filter(|arrival| arrival.n >= rate * length.warm_up).collect();
-    let answered = |arrival: &Arrival| {
-        let answered = usize::try_from(arrival.n).ok().and_then(|n| writers.answered.get(n));
-        milliseconds(answered.map_or(0, |answered| answered.load(Ordering::Relaxed)), arrival.received)
-    };
+    let answered = |arrival: &Arrival| milliseconds(writers.answered(arrival.n), arrival.received);
     let sent = || counted.iter().map(|arrival| arrival.sent);
     let took = sent().max().unwrap_or(0).saturating_sub(sent().min().unwrap_or(0));
     Ok(Relayed {
@@ -181,7 +177,7 @@ pub(crate) async fn relayed(
 }
 
 /// Waits for `rows` events.
-fn arrivals(listener: &Listener, rows: u64) -> Result<Vec<Arrival>> {
+pub(crate) fn arrivals(listener: &Listener, rows: u64) -> Result<Vec<Arrival>> {
     let mut arrivals = Vec::new();
     while (arrivals.len() as u64) < rows {
         let next = listener.arrivals.recv_timeout(PATIENCE);
@@ -191,12 +187,12 @@ fn arrivals(listener: &Listener, rows: u64) -> Result<Vec<Arrival>> {
     Ok(arrivals)
 }
 
-fn milliseconds(from: u64, to: u64) -> f64 {
+pub(crate) fn milliseconds(from: u64, to: u64) -> f64 {
     (to as f64 - from as f64) / 1e6
 }
 
 impl Delays {
-    fn of(mut delays: Vec<f64>) -> Self {
+    pub(crate) fn of(mut delays: Vec<f64>) -> Self {
         delays.sort_by(f64::total_cmp);
         let at = |share: f64| {
             let index = (delays.len() as f64 * share).ceil() as usize;

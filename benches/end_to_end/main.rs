@@ -22,6 +22,7 @@ mod peers;
 mod process;
 mod producer;
 mod program;
+mod queried;
 mod readable;
 mod reader;
 mod report;
@@ -61,7 +62,8 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// The scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [&str; 7] = ["start", "idle", "delay", "drain", "growth", "peers", "outage"];
+pub(crate) const SCENARIOS: [&str; 8] =
+    ["start", "idle", "delay", "drain", "queried", "growth", "peers", "outage"];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -114,6 +116,7 @@ async fn run(options: Options) -> Result<bool> {
             "idle" => idle::run(&bench).await,
             "delay" => delay::run(&bench).await,
             "drain" => drain::run(&bench).await,
+            "queried" => queried::run(&bench).await,
             "growth" => growth::run(&bench).await,
             "peers" => peers::run(&bench).await,
             _ => outage::run(&mut bench).await,

@@ -24,7 +24,7 @@ pub(crate) struct Writers {
     tasks: JoinSet<Result<()>>,
     stop: Arc<AtomicBool>,
     /// For each row, when the answer to its COMMIT came; 0: it has not.
-    pub(crate) answered: Arc<Vec<AtomicU64>>,
+    answered: Arc<Vec<AtomicU64>>,
     committed: Arc<AtomicU64>,
 }
 
@@ -69,6 +69,12 @@ impl Writers {
             });
         }
         Ok(writers)
+    }
+
+    /// When the answer to the COMMIT of row `n` came; 0: it has not.
+    pub(crate) fn answered(&self, n: u64) -> u64 {
+        let answered = usize::try_from(n).ok().and_then(|n| self.answered.get(n));
+        answered.map_or(0, |answered| answered.load(Ordering::Relaxed))
     }
 
     /// Rows committed so far.

@@ -1,8 +1,8 @@
-//! What a poller remembers of the rows it has seen, so that none is sent twice, and where it looks next. Pure.
+//! What a poller remembers of the rows it has seen, so that none is sent twice. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::rows::{Place, Version};
+use crate::rows::Version;
 
 /// A row that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) struct Sent {
     /// The name of its version.
     pub(super) name: u64,
     /// Its id.
-    pub(super) id: String,
+    pub(super) id: Option<String>,
     /// Its version.
     pub(super) version: Version,
 }
@@ -41,15 +41,6 @@ pub(super) enum Verdict {
     Finish,
 }
 
-/// Where a poller is in its tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Round {
-    /// Which table.
-    pub(super) table: usize,
-    /// Behind this row; `None`: from its beginning.
-    pub(super) after: Option<Place>,
-}
-
 impl Seen {
     /// What to do with the row `name`.
     pub(super) fn verdict(&mut self, name: u64) -> Verdict {
@@ -67,6 +58,11 @@ impl Seen {
     pub(super) fn sent(&mut self, row: Sent) {
         self.names.insert(row.name, None);
         self.in_flight.push_back(row);
+    }
+
+    /// How many rows a look may meet that were sent before.
+    pub(super) fn known(&self) -> usize {
+        self.names.len()
     }
 
     /// How many rows wait for Kafka.
@@ -106,7 +102,7 @@ mod tests {
     use super::*;
 
     fn row(number: u64, table: usize) -> Sent {
-        Sent { number, table, name: number * 10, id: number.to_string(), version: Version::default() }
+        Sent { number, table, name: number * 10, id: Some(number.to_string()), version: Version::default() }
     }
 
     fn numbers(rows: &[Sent]) -> Vec<u64> {

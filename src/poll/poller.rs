@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::look::{Round, Seen, Sent, Verdict};
+use super::look::{Seen, Sent, Verdict};
 use super::{Polling, statements};
 use crate::postgres::chosen::SESSION;
 use crate::postgres::control::{Catalog, Control, wrong};
@@ -23,13 +23,16 @@ pub struct Poller {
     listener: Listener,
     stream: RowStream,
     seen: Seen,
-    round: Option<Round>,
-    /// Rows asked for at once: fewer while they are large.
-    page: u32,
+    /// Which table is looked at next; `None` between two rounds.
+    round: Option<usize>,
+    /// New rows asked for at once: more while there is a backlog, fewer while they are large.
+    page: usize,
     /// What could not be finished when Kafka had it.
     left: Vec<Sent>,
     /// When the last round began.
     looked: Instant,
+    /// When the server was asked last.
+    asked: Instant,
     /// Somebody has said that there is something to see.
     woken: bool,
 }
@@ -49,17 +52,24 @@ enum Ended {
 /// Rows that are finished by one statement.
 const TOGETHER: usize = 1_000;
 
-/// Bytes of a page that are taken in; what comes behind is read again later.
+/// Bytes of a page that are taken in; what comes behind is read again later. It is never waited for the session while a query is
+/// open: the server would keep dead rows for as long as Kafka is away.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Pages in flight at most.
-const PAGES: u32 = 10;
+/// With a backlog a page grows to so many times `poll.batch`: each look begins at the first pending row, and passes over the
+/// index entries of all that were published before it.
+const GROWS: usize = 16;
 
 /// While rows are in flight, a round is not begun sooner after the last: each meets them again.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
 
-/// What a poller's session is set to. A look that takes longer lacks an index, or the server is frozen.
-const LIMIT: &str = "SET statement_timeout = '60s'; SET lock_timeout = '1s'";
+/// What a poller's session is set to. A look that takes longer lacks an index, or the server is frozen. A process that is frozen
+/// loses the lock with its session, so that its standby can go on.
+const LIMIT: &str =
+    "SET statement_timeout = '60s'; SET lock_timeout = '1s'; SET idle_session_timeout = '30s'";
+
+/// The server is asked something this often, so that it does not take the session for idle.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(70);
 
 const LOOK: &str = "look for pending rows";
@@ -83,7 +93,7 @@ impl Poller {
         };
         Ok(Self {
             tables: tables.into_iter().map(table).collect(),
-            page: polling.batch,
+            page: batch(&polling),
             polling,
             control,
             listener,
@@ -92,6 +102,7 @@ impl Poller {
             round: None,
             left: Vec::new(),
             looked: Instant::now(),
+            asked: Instant::now(),
             woken: true,
         })
     }
@@ -121,12 +132,17 @@ impl Poller {
         let now = Instant::now();
         if self.round.is_none() && self.due() <= now {
             (self.woken, self.looked) = (false, now);
-            self.round = Some(Round { table: 0, after: None });
+            self.round = Some(0);
         }
         if self.may_look() {
             return self.look(catalog).await;
         }
-        let due = if self.round.is_some() { now + self.polling.interval } else { self.due() };
+        let sign = self.asked + SIGN_OF_LIFE;
+        if sign <= now {
+            self.asked = now;
+            catalog.query("tell PostgreSQL that the poller lives", "SELECT 1", &[]).await?;
+        }
+        let due = if self.round.is_some() { sign } else { self.due().min(sign) };
         tokio::select! {
             biased;
             turned = self.stream.turn() => turned?,
@@ -146,25 +162,28 @@ impl Poller {
         self.looked + after
     }
 
-    /// What was read last has gone to the session, and not too much waits for Kafka.
+    /// What was read last has gone to the session, and at least half of what is read next is new.
     fn may_look(&self) -> bool {
-        let most = usize::try_from(self.polling.batch.saturating_mul(PAGES)).unwrap_or(usize::MAX);
-        self.round.is_some() && !self.stream.has_output() && self.seen.in_flight() < most
+        self.round.is_some() && !self.stream.has_output() && self.seen.in_flight() <= self.page
     }
 
-    /// Reads a page.
+    /// Reads a page of the pending rows, always from the first: one statement sees a transaction whole or not at all, and all that
+    /// were committed before it, so that the rows of a key come in their order. To go on behind the last row that an earlier
+    /// statement saw would tear a transaction that was committed between the two.
     async fn look(&mut self, catalog: &Catalog) -> Result<(), Ended> {
-        let Some(round) = self.round.take() else {
+        let Some(index) = self.round.take() else {
             return Ok(());
         };
-        let Some(table) = self.tables.get(round.table) else {
+        let Some(table) = self.tables.get(index) else {
             self.seen.end_of_round();
             return Ok(());
         };
-        let sql = table.rows.query(&table.pending, round.after.as_ref(), Some(self.page));
+        self.asked = Instant::now();
+        let limit = self.seen.known().saturating_add(self.page);
+        let sql = table.rows.query(&table.pending, Some(limit));
         let rows = catalog.stream(LOOK, &sql).await?;
         let mut rows = std::pin::pin!(rows);
-        let (mut count, mut bytes, mut last) = (0_u32, 0_usize, None);
+        let (mut new, mut bytes) = (0_usize, 0_usize);
         while bytes < PAGE_BYTES {
             let late = |_| Error::Timeout { action: LOOK.into(), limit: ANSWER };
             let row = tokio::time::timeout(ANSWER, rows.try_next()).await.map_err(late)?;
@@ -177,30 +196,32 @@ impl Poller {
             let Some(read) = table.rows.read(&row) else {
                 continue;
             };
-            count = count.saturating_add(1);
-            bytes = bytes.saturating_add(read.bytes());
-            last = read.place.clone();
             let name = read.name(&self.stream);
             let verdict = self.seen.verdict(name);
             if verdict == Verdict::Wait {
                 continue;
             }
             let number = match verdict {
-                Verdict::Send => read.send(&table.rows, name, &mut self.stream),
+                Verdict::Send => {
+                    new = new.saturating_add(1);
+                    bytes = bytes.saturating_add(read.bytes());
+                    read.send(&table.rows, name, &mut self.stream)
+                }
                 _ => 0,
             };
-            let id = read.id.unwrap_or_default().to_owned();
-            let sent = Sent { number, table: round.table, name, id, version: read.version };
+            let id = read.id.map(str::to_owned);
+            let sent = Sent { number, table: index, name, id, version: read.version };
             if verdict == Verdict::Send { self.seen.sent(sent) } else { self.left.push(sent) }
         }
-        let whole = bytes < PAGE_BYTES;
-        let more = !whole || count >= self.page;
-        self.page = if whole { self.page.saturating_mul(2).min(self.polling.batch) } else { count.max(1) };
-        // Rows without a time or an id come last; they are met again in the next round.
-        self.round = Some(match last {
-            Some(place) if more => Round { after: Some(place), ..round },
-            _ => Round { table: round.table.saturating_add(1), after: None },
-        });
+        let (whole, full) = (bytes < PAGE_BYTES, new >= self.page);
+        let batch = batch(&self.polling);
+        self.page = match (whole, full) {
+            (true, true) => self.page.saturating_mul(2).min(batch.saturating_mul(GROWS)),
+            (true, false) => batch,
+            (false, _) => new.max(1),
+        };
+        let next = if whole && !full { index.saturating_add(1) } else { index };
+        self.round = Some(next);
         Ok(())
     }
 
@@ -226,7 +247,7 @@ impl Poller {
         let Some(table) = rows.first().and_then(|row| self.tables.get(row.table)) else {
             return Ok(());
         };
-        let ids: Vec<_> = rows.iter().map(|row| row.id.as_str()).collect();
+        let ids: Vec<_> = rows.iter().map(|row| row.id.as_deref()).collect();
         let versions: Vec<_> = rows.iter().map(|row| row.version.xmin.as_str()).collect();
         let done = catalog.query(ACTION, &table.finish, &[&ids, &versions]).await?;
         for row in &done {
@@ -238,6 +259,10 @@ impl Poller {
         }
         Ok(())
     }
+}
+
+fn batch(polling: &Polling) -> usize {
+    usize::try_from(polling.batch).unwrap_or(usize::MAX)
 }
 
 impl From<Error> for Ended {

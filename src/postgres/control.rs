@@ -250,6 +250,28 @@ impl Catalog {
         rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(wrong(ACTION))
     }
 
+    /// The server's process that has the advisory lock `key`.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn lock_holder(&self, key: i64) -> Result<Option<i32>, Error> {
+        const ACTION: &str = "look for the active poller";
+        let sql = "SELECT pid FROM pg_locks \
+                    WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                      AND (classid::int8 << 32) | objid::int8 = $1";
+        let rows = self.query(ACTION, sql, &[&key]).await?;
+        rows.first().map(|row| row.try_get(0)).transpose().map_err(wrong(ACTION))
+    }
+
+    /// Ends the server's process `pid`, if this role may: it may end its own.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub async fn end_process(&self, pid: i32) -> Result<(), Error> {
+        self.query("end a lost connection", "SELECT pg_terminate_backend($1)", &[&pid]).await.map(drop)
+    }
+
     /// Runs `sql`, which may be several statements: they are one transaction.
     ///
     /// # Errors

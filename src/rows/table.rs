@@ -4,7 +4,7 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::stream::{Row, RowStream};
 use crate::outbox::{Spec, TableName};
-use crate::postgres::sql::{self, identifier, literal};
+use crate::postgres::sql::{self, identifier};
 use crate::postgres::survey::{Column, Outbox};
 use crate::wal::PgTimestamp;
 use crate::wal::pgoutput::{self, Relation, RelationId};
@@ -24,13 +24,6 @@ pub struct RowTable {
     time: Option<Column>,
     /// An expression: what stands for the commit time.
     committed: String,
-}
-
-/// Where a row is in the order of its table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    time: Option<String>,
-    id: String,
 }
 
 /// What identifies a version of a row beside its id.
@@ -53,8 +46,6 @@ pub struct Read<'a> {
     pub id: Option<&'a str>,
     /// Its version.
     pub version: Version,
-    /// Where it is in the order; `None` if it has no id, or no time.
-    pub place: Option<Place>,
 }
 
 /// Object ids of types (src/include/catalog/pg_type.dat).
@@ -112,29 +103,21 @@ impl RowTable {
         stream.describe(&self.relation);
     }
 
-    /// The rows that meet `condition`, an expression of SQL, in the order of time and id, behind `after`; `limit` of them at
-    /// most.
+    /// The rows that meet `condition`, an expression of SQL, in the order of time and id; `limit` of them at most.
     #[must_use]
-    pub fn query(&self, condition: &str, after: Option<&Place>, limit: Option<u32>) -> String {
+    pub fn query(&self, condition: &str, limit: Option<usize>) -> String {
         let mut columns: Vec<_> =
             self.relation.columns.iter().map(|column| identifier(&column.name)).collect();
         columns.push(format!("(extract(epoch FROM {}) * 1000000)::int8", self.committed));
         columns.push("(extract(epoch FROM clock_timestamp()) * 1000000)::int8".to_owned());
         columns.extend(["tableoid::text", "ctid::text", "xmin::text"].map(str::to_owned));
-        let time = self.time.as_ref().map(|column| identifier(&column.name));
-        columns.push(time.clone().unwrap_or_else(|| "NULL".to_owned()));
-        let order: Vec<_> = time.into_iter().chain([identifier(&self.id.name)]).collect();
-        let order = order.join(", ");
-        let behind = after.map(|Place { time, id }| {
-            let place: Vec<_> = time.iter().chain([id]).map(|value| literal(value)).collect();
-            format!(" AND ({order}) > ({})", place.join(", "))
-        });
+        let order = self.time.iter().chain([&self.id]).map(|column| identifier(&column.name));
+        let order = order.collect::<Vec<_>>().join(", ");
         let limit = limit.map(|limit| format!(" LIMIT {limit}"));
         format!(
-            "SELECT {} FROM {} WHERE {condition}{} ORDER BY {order}{}",
+            "SELECT {} FROM {} WHERE {condition} ORDER BY {order}{}",
             columns.join(", "),
             sql::table(&self.name),
-            behind.unwrap_or_default(),
             limit.unwrap_or_default(),
         )
     }
@@ -149,20 +132,8 @@ impl RowTable {
         let (committed, now) = (micros()?, micros()?);
         let mut text = || Some(rest.next()??.to_owned());
         let (table, place, xmin) = (text()?, text()?, text()?);
-        let time = rest.next()?.map(str::to_owned);
         let id = row.get(self.id_index);
-        let ordered = self.time.is_none() || time.is_some();
-        let place_in_order = id
-            .filter(|_| ordered)
-            .map(|id| Place { time: time.filter(|_| self.time.is_some()), id: id.to_owned() });
-        Some(Read {
-            values,
-            committed,
-            now,
-            id,
-            version: Version { xmin, place: (table, place) },
-            place: place_in_order,
-        })
+        Some(Read { values, committed, now, id, version: Version { xmin, place: (table, place) } })
     }
 }
 

@@ -91,8 +91,16 @@ pub(super) async fn poll(
     let survey = loop {
         let survey = catalog.survey(&config.outbox.tables, publication, slot).await?;
         known.warn(Findings(findings::polled(&Wanted::new(config, info), &survey)).accept()?);
-        if catalog.try_lock(lock_key(slot)).await? {
+        let key = lock_key(slot);
+        if catalog.try_lock(key).await? {
+            known.poller = catalog.lock_holder(key).await?;
             break survey;
+        }
+        if let (Some(ours), holder) = (known.poller, catalog.lock_holder(key).await?)
+            && holder == Some(ours)
+            && let Err(error) = catalog.end_process(ours).await
+        {
+            tracing::debug!("{error}");
         }
         // The server may not have noticed yet that our last connection is gone.
         if clock::since(since) >= RELEASE {

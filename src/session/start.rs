@@ -55,6 +55,8 @@ pub struct Known {
     walsender: Option<i32>,
     /// The rows that it has sent without a slot.
     pub(super) numbers: Numbers,
+    /// The server's process of our last poller, which may outlive the connection to it.
+    pub(super) poller: Option<i32>,
 }
 
 /// Another instance holds the slot, or PostgreSQL has not noticed yet that our last connection is gone.

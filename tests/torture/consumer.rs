@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
+use crate::mode::Mode;
 use crate::oracle::{Committed, Id, Oracle, Partition, Position, Record, fingerprint};
 use crate::plan::{TOPICS, topic};
 use crate::server::client;
@@ -70,6 +71,7 @@ impl Consumer {
     pub(crate) fn start(
         broker: &str,
         superuser: ConnInfo,
+        mode: Mode,
         start: Instant,
         told: Receiver<Committed>,
     ) -> Result<Self> {
@@ -79,7 +81,7 @@ impl Consumer {
         let mut reader = Reader {
             consumer: assigned(broker)?,
             next: HashMap::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::of(!mode.reads_the_table()),
             start,
             probe,
             told,
@@ -87,7 +89,7 @@ impl Consumer {
         };
         let (stopped, compared, runtime) = (Arc::clone(&stop), Arc::clone(&comparisons), Handle::current());
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
-            let mut slot = Slot { info: superuser, client: None };
+            let mut slot = Slot { info: superuser, mode, client: None };
             let mut stopping = None;
             loop {
                 // Asked for before the last round, so that this round reads everything.
@@ -95,7 +97,10 @@ impl Consumer {
                 let confirmed = runtime.block_on(slot.confirmed());
                 let complete = reader.read_to_end();
                 if let (Some(confirmed), true) = (confirmed, complete) {
-                    reader.oracle.acknowledged(confirmed);
+                    match confirmed {
+                        Confirmed::Position(lsn) => reader.oracle.acknowledged(lsn),
+                        Confirmed::Rows(ids) => reader.oracle.published(&ids, start.elapsed()),
+                    }
                     compared.fetch_add(1, Ordering::Relaxed);
                 }
                 reader.oracle_hears();
@@ -243,12 +248,13 @@ fn record(message: &BorrowedMessage<'_>, at: Duration) -> Record {
 /// The slot, as PostgreSQL shows it.
 struct Slot {
     info: ConnInfo,
+    mode: Mode,
     client: Option<Client>,
 }
 
 impl Slot {
     /// What it has confirmed; `None` while PostgreSQL is away.
-    async fn confirmed(&mut self) -> Option<u64> {
+    async fn confirmed(&mut self) -> Option<Confirmed> {
         let confirmed = tokio::time::timeout(ANSWER, self.ask()).await.ok().and_then(Result::ok);
         if confirmed.is_none() {
             self.client = None;
@@ -256,13 +262,34 @@ impl Slot {
         confirmed
     }
 
-    async fn ask(&mut self) -> Result<u64> {
+    async fn ask(&mut self) -> Result<Confirmed> {
         if self.client.is_none() {
             self.client = Some(client(&self.info).await?);
         }
         let client = self.client.as_ref().context("no client")?;
-        confirmed(client).await
+        if !self.mode.polls() {
+            return confirmed(client).await.map(Confirmed::Position);
+        }
+        let rows = client.query("SELECT id::text FROM outbox WHERE status = 'PUBLISHED'", &[]).await?;
+        Ok(Confirmed::Rows(rows.iter().filter_map(|row| Id::parse(row.get(0)).ok()).collect()))
     }
+}
+
+/// What PostgreSQL was told.
+enum Confirmed {
+    Position(u64),
+    /// The rows that are marked.
+    Rows(Vec<Id>),
+}
+
+/// Whether PostgreSQL was told of everything up to `end`.
+pub(crate) async fn is_done(client: &Client, mode: Mode, end: u64) -> Result<bool> {
+    if !mode.polls() {
+        // A backfill may not have made the slot yet.
+        return Ok(confirmed(client).await.is_ok_and(|confirmed| confirmed >= end));
+    }
+    let sql = "SELECT count(*) FROM outbox WHERE status = 'PENDING'";
+    Ok(client.query_one(sql, &[]).await?.get::<_, i64>(0) == 0)
 }
 
 /// The slot's `confirmed_flush_lsn`, as a number.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use tokio_postgres::Client;
 
 use crate::dice::Dice;
@@ -96,6 +96,7 @@ impl World {
             Fault::WalsenderEnded | Fault::WalsenderFrozen | Fault::BackendKilled => {
                 self.walsender(step).await?
             }
+            Fault::SlotDropped => self.drop_slot().await?,
             Fault::PostmasterFrozen => {
                 self.servers.postgres.signal("STOP")?;
                 self.postgres.cut(Learns::Both);
@@ -237,6 +238,21 @@ impl World {
         patient_client(&self.servers.superuser).await.map(drop)
     }
 
+    /// Somebody drops the slot while no relay runs; the next one makes a backfill, and is killed in the middle of it.
+    async fn drop_slot(&mut self) -> Result<()> {
+        self.active.stop().await?;
+        let client = patient_client(&self.servers.superuser).await?;
+        let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'outbox_relay'";
+        client.query(sql, &[]).await?;
+        self.active = self.relays.start()?;
+        for _ in 0..self.dice.between(0, 3) {
+            let pause = self.dice.between(50, 2_500);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Something happens to the process that sends to the relay.
     async fn walsender(&mut self, step: Step) -> Result<()> {
         let client = patient_client(&self.servers.superuser).await?;
@@ -275,6 +291,7 @@ impl World {
 
 async fn walsender(client: &Client) -> Result<Option<u32>> {
     let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'outbox_relay'";
-    let pid: Option<i32> = client.query_opt(sql, &[]).await?.context("there is no slot")?.get(0);
+    // A backfill may not have made it yet.
+    let pid: Option<i32> = client.query_opt(sql, &[]).await?.and_then(|row| row.get(0));
     Ok(pid.map(u32::try_from).transpose()?)
 }

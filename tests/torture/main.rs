@@ -10,6 +10,7 @@ mod consumer;
 mod dice;
 mod faults;
 mod machine;
+mod mode;
 mod oracle;
 mod pages;
 mod partitions;
@@ -35,6 +36,7 @@ use consumer::Consumer;
 use dice::Dice;
 use faults::World;
 use machine::{Clock, Names};
+use mode::Mode;
 use oracle::{Kind, Verdict};
 use proxy::Proxy;
 use relays::Relays;
@@ -50,13 +52,12 @@ struct Options {
     seed: u64,
     postgres: String,
     only: String,
+    mode: Mode,
     program: PathBuf,
     /// For LD_PRELOAD: what was made of machine.c.
     library: String,
     /// File systems can be mounted, so that disks can be full.
     disks: bool,
-    /// The outbox is partitioned, and partitions come and go.
-    partitions: bool,
 }
 
 impl Options {
@@ -110,26 +111,26 @@ async fn torture(options: &Options) -> Result<bool> {
     let servers = Servers::start(&options.postgres, &advertised, options.disks)?;
     postgres.lead_to(servers.postgres_address.clone());
     kafka.lead_to(servers.kafka_behind.clone());
-    let version = writers::prepare(&servers.superuser, options.partitions).await?;
+    let version = writers::prepare(&servers.superuser, options.mode).await?;
     consumer::make_topics(&servers.kafka_address).await?;
 
     let start = Instant::now();
     let (tell, told) = std::sync::mpsc::channel();
     let info = servers.superuser.clone();
-    let consumer = Consumer::start(&servers.kafka_address, info.clone(), start, told)?;
+    let consumer = Consumer::start(&servers.kafka_address, info.clone(), options.mode, start, told)?;
     let dice = |stream| Dice::new(options.seed, stream);
     let (ports, log_of_relays) =
         ([&postgres, &kafka].map(|proxy| proxy.address.port()), folder.join("relay.log"));
-    let mut relays = Relays::new(options.program.clone(), ports, &log_of_relays, dice(0))?;
+    let mut relays = Relays::new(options.program.clone(), ports, options.mode, &log_of_relays, dice(0))?;
     relays.live_with(&options.library, &names, &clock);
     let active = relays.start()?;
     let (dice_of_world, count, notes) = (dice(1), faults::Count::default(), Vec::new());
     let mut world =
         World { servers, postgres, kafka, names, clock, relays, active, dice: dice_of_world, count, notes };
     world.active.is("streaming").await?;
-    let mut writers = Writers::start(&info, options.seed, options.partitions, start, &tell);
+    let mut writers = Writers::start(&info, options.seed, options.mode, start, &tell);
     let written = Arc::clone(&writers.count);
-    let mut probes = Probes::new(info.clone(), dice(2), start, tell);
+    let mut probes = Probes::new(info.clone(), options.mode, dice(2), start, tell);
 
     let mut interruptions = Vec::new();
     let ended = tokio::select! {
@@ -138,7 +139,7 @@ async fn torture(options: &Options) -> Result<bool> {
         failed = writers.failed() => failed.map(|()| Probe::Read),
     };
     let ended = match ended {
-        Ok(probe) => settle(writers, &mut world, &mut probes, &consumer).await.map(|()| probe),
+        Ok(probe) => settle(options.mode, writers, &mut world, &mut probes, &consumer).await.map(|()| probe),
         Err(error) => {
             log.say(start.elapsed(), format!("{error:#}"))?;
             let _ = tokio::time::timeout(PATIENCE, writers.finish()).await;
@@ -234,7 +235,8 @@ async fn go_wrong(
     start: Instant,
 ) -> Result<Probe> {
     let dice = Dice::new(options.seed, 3);
-    let mut schedule = Schedule::new(dice, &options.only, options.length, options.missing());
+    let missing = [options.missing(), options.mode.missing()].concat();
+    let mut schedule = Schedule::new(dice, &options.only, options.length, &missing);
     tokio::time::sleep(CALM).await;
     // Faults that nobody waited for are over when the next one is.
     let mut open = Vec::new();
@@ -317,13 +319,19 @@ async fn await_probe(world: &mut World, probes: &mut Probes, consumer: &Consumer
 }
 
 /// Nothing goes wrong any more: everything arrives, and is acknowledged.
-async fn settle(writers: Writers, world: &mut World, probes: &mut Probes, consumer: &Consumer) -> Result<()> {
+async fn settle(
+    mode: Mode,
+    writers: Writers,
+    world: &mut World,
+    probes: &mut Probes,
+    consumer: &Consumer,
+) -> Result<()> {
     writers.finish().await?;
     await_probe(world, probes, consumer).await.context("at the end")?;
     let client = patient_client(&world.servers.superuser).await?;
     let end = writers::end(&client).await?;
     let waiting = Instant::now();
-    while consumer::confirmed(&client).await? < end {
+    while !consumer::is_done(&client, mode, end).await? {
         if waiting.elapsed() > PATIENCE {
             bail!("what was committed {PATIENCE:?} ago is not acknowledged yet");
         }
@@ -338,10 +346,10 @@ fn options() -> Result<Options> {
         seed: std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 100_000,
         postgres: "17".to_owned(),
         only: String::new(),
+        mode: Mode::Log,
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
         library: String::new(),
         disks: false,
-        partitions: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -361,9 +369,17 @@ fn options() -> Result<Options> {
                     );
                 }
             }
+            "--backfill" => options.mode = Mode::Backfill,
+            "--poll" => {
+                options.mode = match value()?.as_str() {
+                    "mark" => Mode::Mark,
+                    "delete" => Mode::Delete,
+                    other => bail!("--poll {other}: expected mark or delete"),
+                };
+            }
             "--library" => options.library = value()?,
             "--disks" => options.disks = true,
-            "--partitions" => options.partitions = true,
+            "--partitions" => options.mode = Mode::Partitions,
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }

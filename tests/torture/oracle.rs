@@ -151,6 +151,8 @@ pub(crate) struct Oracle {
     acknowledged: u64,
     duplicates: Vec<(Id, Duration)>,
     violations: Vec<Violation>,
+    /// Rows may come by a query, without a position.
+    without_position: bool,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,11 @@ struct First {
 }
 
 impl Oracle {
+    /// One for rows that have all come by the log, or not.
+    pub(crate) fn of(by_the_log: bool) -> Self {
+        Self { without_position: !by_the_log, ..Self::default() }
+    }
+
     /// An event was committed. May be told after its record was.
     pub(crate) fn committed(&mut self, event: Committed) {
         self.committed.insert(event.id, event);
@@ -180,7 +187,8 @@ impl Oracle {
                 let text = format!("{id} came again with {}", differing(&first.content, &record.content));
                 self.violations.push(Violation { kind: Kind::Changed, text, at: record.at });
             }
-            if first.position != position {
+            let by_query = self.without_position && (first.position.is_none() || position.is_none());
+            if first.position != position && !by_query {
                 let text = format!("{id} came again with another position: {position:?}");
                 self.violations.push(Violation { kind: Kind::Position, text, at: record.at });
             }
@@ -189,6 +197,7 @@ impl Oracle {
         }
         self.first.insert(id, First { content: record.content, position });
         match record.position {
+            None if self.without_position => {}
             None => self.violation(Kind::Position, format!("{id} has no readable position"), record.at),
             Some((source, position)) => self.position(id, &record, source, position),
         }
@@ -198,6 +207,14 @@ impl Oracle {
     /// The slot had confirmed `lsn`, and since then everything that could be read was given to [`Oracle::record`].
     pub(crate) fn acknowledged(&mut self, lsn: u64) {
         self.acknowledged = self.acknowledged.max(lsn);
+    }
+
+    /// The rows `ids` were marked as published, and since then everything that could be read was given to [`Oracle::record`].
+    pub(crate) fn published(&mut self, ids: &[Id], at: Duration) {
+        for id in ids.iter().filter(|id| !self.first.contains_key(id)) {
+            let text = format!("{id} is marked as published, and cannot be read");
+            self.violations.push(Violation { kind: Kind::Early, text, at });
+        }
     }
 
     /// Everything was told: the verdict. Events may come twice in `windows`.

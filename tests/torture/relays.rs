@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::dice::Dice;
 use crate::machine::{Clock, Names};
+use crate::mode::Mode;
 use crate::pages;
 use crate::server::signal;
 
@@ -42,18 +43,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Relays {
     /// The ports are those of the proxies to PostgreSQL and to Kafka; the logs of all relays go to the file `log`.
-    pub(crate) fn new(program: PathBuf, [postgres, kafka]: [u16; 2], log: &Path, dice: Dice) -> Result<Self> {
+    pub(crate) fn new(
+        program: PathBuf,
+        [postgres, kafka]: [u16; 2],
+        mode: Mode,
+        log: &Path,
+        dice: Dice,
+    ) -> Result<Self> {
         File::create(log)?;
         let postgres = format!("postgres://outbox_relay@{}:{postgres}/postgres", crate::machine::POSTGRES);
         let arguments = [
             format!("postgres.url={postgres}"),
             format!("kafka.bootstrap.servers={}:{kafka}", crate::machine::KAFKA),
             "delivery.drain_timeout=3s".to_owned(),
-            "outbox.message_prefix=outbox".to_owned(),
         ];
+        let arguments = arguments.into_iter().chain(mode.settings().iter().copied().map(str::to_owned));
         Ok(Self {
             program,
-            arguments: arguments.into(),
+            arguments: arguments.collect(),
             environment: Vec::new(),
             log: log.to_owned(),
             dice,

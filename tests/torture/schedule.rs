@@ -38,6 +38,7 @@ pub(crate) enum Fault {
     WalsenderFrozen,
     PostmasterFrozen,
     BackendKilled,
+    SlotDropped,
     PostgresFast,
     PostgresImmediate,
     PostgresFrozenLong,
@@ -56,7 +57,7 @@ const LONG_RUN: Duration = Duration::from_secs(300);
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::RelayKilled,
         Self::RelayStopped,
         Self::RelayFrozen,
@@ -83,6 +84,7 @@ impl Fault {
         Self::WalsenderFrozen,
         Self::PostmasterFrozen,
         Self::BackendKilled,
+        Self::SlotDropped,
         Self::PostgresFast,
         Self::PostgresImmediate,
         Self::PostgresFrozenLong,
@@ -122,6 +124,7 @@ impl Fault {
             Self::WalsenderFrozen => "walsender: SIGSTOP, SIGCONT",
             Self::PostmasterFrozen => "postmaster: SIGSTOP, SIGCONT, connections cut",
             Self::BackendKilled => "walsender: SIGKILL, so that PostgreSQL recovers",
+            Self::SlotDropped => "slot: dropped, and made by a backfill that is killed",
             Self::PostgresFast => "PostgreSQL: fast shutdown, started again",
             Self::PostgresImmediate => "PostgreSQL: immediate shutdown, started again",
             Self::PostgresFrozenLong => "PostgreSQL: SIGSTOP for over a minute, SIGCONT",

@@ -16,6 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::dice::Dice;
+use crate::mode::Mode;
 use crate::oracle::{Committed, Id};
 use crate::partitions;
 use crate::plan::{Event, Plan, Step, Transaction};
@@ -47,16 +48,21 @@ const KEYS: u64 = 50;
 const KEPT: &str = "20 seconds";
 
 /// Makes everything that the files of `sql/` make, and what is the torture's own; PostgreSQL's version.
-pub(crate) async fn prepare(superuser: &ConnInfo, partitioned: bool) -> Result<String> {
+pub(crate) async fn prepare(superuser: &ConnInfo, mode: Mode) -> Result<String> {
     let client = client(superuser).await?;
     for sql in [
         include_str!("../../sql/01_table.sql"),
-        if partitioned { partitions::PREPARE } else { "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL" },
+        if mode == Mode::Partitions {
+            partitions::PREPARE
+        } else {
+            "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL"
+        },
         include_str!("../../sql/02_role.sql"),
         include_str!("../../sql/03_publication.sql"),
         // A statement that makes a slot may not have written anything before.
         include_str!("../../sql/04_slot.sql"),
         "CREATE TABLE ledger (transaction uuid PRIMARY KEY)",
+        mode.sql(),
     ] {
         client.batch_execute(sql).await.context("prepare the database")?;
     }
@@ -68,7 +74,7 @@ impl Writers {
     pub(crate) fn start(
         superuser: &ConnInfo,
         seed: u64,
-        partitioned: bool,
+        mode: Mode,
         start: Instant,
         told: &Sender<Committed>,
     ) -> Self {
@@ -78,6 +84,7 @@ impl Writers {
             let dice = |stream| Dice::new(seed, 2 * u64::try_from(number).unwrap_or(0) + stream);
             let mut writer = Writer {
                 info: superuser.clone(),
+                mode,
                 plan: Plan::new(dice(100), number, KEYS),
                 names: dice(101),
                 start,
@@ -88,8 +95,8 @@ impl Writers {
             tokio::spawn(async move { writer.write(&stop).await })
         };
         let mut tasks: Vec<_> = (0..WRITERS).map(writer).collect();
-        tasks.push(tokio::spawn(clean(superuser.clone(), Arc::clone(&stop))));
-        if partitioned {
+        tasks.push(tokio::spawn(clean(superuser.clone(), mode, Arc::clone(&stop))));
+        if mode == Mode::Partitions {
             let (info, dice, counted) =
                 (superuser.clone(), Dice::new(seed, 99), Arc::clone(&count.partitions));
             tasks.push(tokio::spawn(partitions::come_and_go(info, dice, Arc::clone(&stop), counted)));
@@ -125,6 +132,7 @@ impl Writers {
 
 struct Writer {
     info: ConnInfo,
+    mode: Mode,
     plan: Plan,
     names: Dice,
     start: Instant,
@@ -148,7 +156,7 @@ impl Writer {
         while !stop.load(Ordering::Relaxed) {
             let transaction = self.plan.transaction();
             let name = Id((u128::from(self.names.bits()) << 64) | u128::from(self.names.bits()));
-            let mut end = perform(&client, &transaction, name).await?;
+            let mut end = perform(&client, self.mode, &transaction, name).await?;
             if matches!(end, End::Broken | End::Unknown) {
                 client = patient_client(&self.info).await?;
             }
@@ -173,17 +181,18 @@ impl Writer {
 }
 
 /// Errors only if PostgreSQL refuses what it must take.
-async fn perform(client: &Client, transaction: &Transaction, name: Id) -> Result<End> {
+async fn perform(client: &Client, mode: Mode, transaction: &Transaction, name: Id) -> Result<End> {
     let written = async {
         client.batch_execute("BEGIN").await?;
         for step in &transaction.steps {
             match step {
-                Step::Insert(events) => insert(client, events).await?,
+                Step::Insert(events) => insert(client, mode, events).await?,
                 Step::TakenBack(events) => {
                     client.batch_execute("SAVEPOINT s").await?;
-                    insert(client, events).await?;
+                    insert(client, mode, events).await?;
                     client.batch_execute("ROLLBACK TO SAVEPOINT s; RELEASE SAVEPOINT s").await?;
                 }
+                Step::DeleteOwn if mode.reads_the_table() => {}
                 Step::DeleteOwn => {
                     let inserted = transaction.steps.iter().filter_map(|step| match step {
                         Step::Insert(events) => Some(events),
@@ -224,7 +233,7 @@ fn broken(client: &Client, error: Error, end: End) -> Result<End> {
 }
 
 /// Writes events as rows or, all of them, as messages.
-async fn insert(client: &Client, events: &[Event]) -> Result<(), Error> {
+async fn insert(client: &Client, mode: Mode, events: &[Event]) -> Result<(), Error> {
     let ids: Vec<_> = events.iter().map(|event| event.id.to_string()).collect();
     let types: Vec<_> = events.iter().map(|event| event.aggregate_type).collect();
     let keys: Vec<_> = events.iter().map(|event| event.aggregate_id.as_deref()).collect();
@@ -235,7 +244,8 @@ async fn insert(client: &Client, events: &[Event]) -> Result<(), Error> {
     let messages = "SELECT count(pg_logical_emit_message(true, 'outbox', jsonb_build_object(
                         'id', id, 'aggregate_type', type, 'aggregate_id', key, 'event_type', event_type,
                         'payload', payload::jsonb)::text)) FROM event";
-    let as_messages = events.first().is_some_and(|event| event.id.0.is_multiple_of(4));
+    let as_messages =
+        !mode.reads_the_table() && events.first().is_some_and(|event| event.id.0.is_multiple_of(4));
     let sql = format!(
         "WITH event AS MATERIALIZED (
              SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
@@ -259,8 +269,13 @@ async fn is_in_ledger(client: &mut Client, info: &ConnInfo, name: Id) -> Result<
 }
 
 /// Removes old rows now and then, as sql/01_table.sql allows it.
-async fn clean(info: ConnInfo, stop: Arc<AtomicBool>) -> Result<()> {
-    let sql = format!("DELETE FROM outbox WHERE created_at < now() - interval '{KEPT}'");
+async fn clean(info: ConnInfo, mode: Mode, stop: Arc<AtomicBool>) -> Result<()> {
+    let Some(sql) = mode.clean(KEPT) else {
+        while !stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        return Ok(());
+    };
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -278,6 +293,7 @@ async fn clean(info: ConnInfo, stop: Arc<AtomicBool>) -> Result<()> {
 /// Commits single events that tell when an interruption is over.
 pub(crate) struct Probes {
     info: ConnInfo,
+    mode: Mode,
     ids: Dice,
     start: Instant,
     told: Sender<Committed>,
@@ -288,8 +304,14 @@ pub(crate) struct Probes {
 pub(crate) const PROBE: &str = "probe";
 
 impl Probes {
-    pub(crate) fn new(info: ConnInfo, ids: Dice, start: Instant, told: Sender<Committed>) -> Self {
-        Self { info, ids, start, told, last: 0 }
+    pub(crate) fn new(
+        info: ConnInfo,
+        mode: Mode,
+        ids: Dice,
+        start: Instant,
+        told: Sender<Committed>,
+    ) -> Self {
+        Self { info, mode, ids, start, told, last: 0 }
     }
 
     /// Commits one, as soon as PostgreSQL lets us; its number, and a position behind it.
@@ -307,7 +329,7 @@ impl Probes {
         let steps = vec![Step::Insert(vec![event.clone()])];
         let transaction = Transaction { steps, commits: true };
         loop {
-            let committed = match perform(&client, &transaction, event.id).await? {
+            let committed = match perform(&client, self.mode, &transaction, event.id).await? {
                 End::Committed => true,
                 End::Unknown => is_in_ledger(&mut client, &self.info, event.id).await?,
                 End::Broken | End::RolledBack => false,
