@@ -46,6 +46,7 @@ pub mod findings;
 pub mod setup;
 
 // What ties them together, and how long.
+pub mod after_publish;
 pub mod republish;
 pub mod session;
 pub mod supervisor;

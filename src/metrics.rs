@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::config::Action;
 use crate::outbox::{RejectionReason, Topic};
 use crate::status::Snapshot;
 
@@ -38,6 +39,7 @@ pub struct Metrics {
     /// Seconds from a transaction's commit to Kafka's confirmation of its record.
     pub commit_to_delivery: Histogram,
     sessions: Family<Label, Counter>,
+    cleaned: Family<Label, Counter>,
 }
 
 /// How a replication session ended: the values of the label `end` of `sessions_total`.
@@ -125,6 +127,7 @@ impl Metrics {
             transactions_confirmed: Counter::default(),
             commit_to_delivery: Histogram::new(BUCKETS),
             sessions: Family::default(),
+            cleaned: Family::default(),
         };
         let present = |family: &Family<Label, Counter>, name, value: &str| {
             let _ = family.get_or_create(&label(name, value));
@@ -134,6 +137,9 @@ impl Metrics {
         }
         for end in End::ALL {
             present(&metrics.sessions, "end", end.as_str());
+        }
+        for action in Action::ALL.into_iter().filter(|action| *action != Action::Keep) {
+            present(&metrics.cleaned, "action", action.as_str());
         }
         for operation in OPERATIONS {
             present(&metrics.ignored, "operation", operation);
@@ -178,6 +184,11 @@ impl Metrics {
             self.commit_to_delivery.clone(),
         );
         registry.register("sessions", "Replication sessions by how they ended", self.sessions.clone());
+        registry.register(
+            "cleaned",
+            "Rows deleted or marked, and partitions dropped, after Kafka's confirmation",
+            self.cleaned.clone(),
+        );
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         self
     }
@@ -213,6 +224,11 @@ impl Metrics {
     /// Counts a replication session that has ended.
     pub fn session_ended(&self, end: End) {
         self.sessions.get_or_create(&label("end", end.as_str())).inc();
+    }
+
+    /// Counts what has become of published rows, or of partitions.
+    pub fn cleaned(&self, action: Action, changed: u64) {
+        self.cleaned.get_or_create(&label("action", action.as_str())).inc_by(changed);
     }
 
     /// The counters of deliveries.

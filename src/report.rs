@@ -50,6 +50,10 @@ pub struct Report {
     pub last_delivery_seconds_ago: Option<f64>,
     /// How far the backfill is, while there is one.
     pub backfill: Option<Backfill>,
+    /// Rows deleted or marked, or partitions dropped, since the start (`after_publish`).
+    pub cleaned: u64,
+    /// Why that cannot go on at present.
+    pub cleaning_error: Option<String>,
     /// The slot as the relay saw it last.
     pub slot_health: Option<SlotHealth>,
 }
@@ -137,6 +141,8 @@ impl Report {
                 seconds_left: backfill.time_left(now).map(|left| left.as_secs_f64()),
                 text: backfill.in_words(now),
             }),
+            cleaned: progress.cleaned,
+            cleaning_error: progress.cleaning_error.clone(),
             slot_health: snapshot.slot.as_ref().map(|seen| SlotHealth {
                 seen_seconds_ago: since(seen.at),
                 wal_status: seen.slot.wal_status.clone(),
@@ -175,6 +181,12 @@ impl Report {
             None => String::new(),
         };
         lines.add("delivered", &format!("{}{last}", plural(self.events_delivered, "event")));
+        if self.cleaned > 0 {
+            lines.add("cleaned up", &self.cleaned.to_string());
+        }
+        if let Some(error) = &self.cleaning_error {
+            lines.add("not cleaned up", error.lines().next().unwrap_or_default());
+        }
         lines.add("started", &format!("{}, version {}", self.started, self.version));
         lines
     }
@@ -347,6 +359,8 @@ mod tests {
                 done: 250,
                 began: now - Duration::from_secs(10),
             }),
+            cleaned: 7,
+            cleaning_error: Some("delete published rows: ERROR 42501: no".to_owned()),
         };
         let slot = Slot {
             lag_bytes: Some(55_368),
@@ -367,6 +381,8 @@ mod tests {
         in flight             3 records, 1.7 KiB
         oldest unconfirmed    1m 24s old
         delivered             1 event, the last 1m 24s ago
+        cleaned up            7
+        not cleaned up        delete published rows: ERROR 42501: no
         started               2026-01-02T03:04:05Z, version VERSION
         ");
         insta::assert_snapshot!(report.slot_health.as_ref().unwrap().lines().text(), @"
@@ -409,6 +425,8 @@ mod tests {
             "seconds_left": 30.0,
             "text": "250 of 1000 rows (25 %), 25 rows/s, 30s left"
           },
+          "cleaned": 7,
+          "cleaning_error": "delete published rows: ERROR 42501: no",
           "slot_health": {
             "seen_seconds_ago": 4.0,
             "wal_status": "reserved",

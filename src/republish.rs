@@ -20,7 +20,6 @@ use crate::postgres::error::Error as PostgresError;
 use crate::postgres::outboxes::Meant;
 use crate::postgres::sql::{self, identifier, literal};
 use crate::postgres::survey::Outbox;
-use crate::rows::CREATED_AT;
 use crate::session::{Outlet, Refused};
 use crate::wal::PgTimestamp;
 
@@ -126,8 +125,6 @@ pub enum Error {
     },
 }
 
-/// The column with its status.
-const STATUS: &str = "status";
 /// The header of what comes again.
 const REPUBLISHED: &str = "republished";
 /// Without a confirmation for so long somebody has to look.
@@ -139,7 +136,7 @@ const SAMPLE: usize = 5;
 
 impl Choice {
     /// It as an expression of SQL, over `outbox`, with columns as `shape` has them.
-    fn condition(&self, outbox: &Outbox, shape: &Shape) -> Result<String, Error> {
+    fn condition(&self, outbox: &Outbox, shape: &Shape, status_column: &str) -> Result<String, Error> {
         let has = |column: &str| outbox.columns.iter().any(|found| found.name == column);
         let column = |column: &str, option, hint| match has(column) {
             true => Ok(identifier(column)),
@@ -152,7 +149,7 @@ impl Choice {
         };
         let time = |option| {
             let hint = "set outbox.columns.timestamp, or choose by --id, --status or --aggregate";
-            column(shape.columns.timestamp.as_deref().unwrap_or(CREATED_AT), option, hint)
+            column(shape.columns.age(), option, hint)
         };
         let mapped = "correct outbox.columns";
         let mut conditions = Vec::new();
@@ -171,7 +168,8 @@ impl Choice {
             conditions.push(format!("{} < {}", time("--until")?, literal(until)));
         }
         if let Some(status) = &self.status {
-            let status_column = column(STATUS, "--status", "choose by --id, --since or --aggregate")?;
+            let hint = "set after_publish.status_column, or choose by --id, --since or --aggregate";
+            let status_column = column(status_column, "--status", hint)?;
             conditions.push(format!("{status_column} = {}", literal(status)));
         }
         if let Some((kind, id)) = &self.aggregate {
@@ -200,8 +198,7 @@ impl Found {
                 return Err(Error::NoTable(name));
             }
             for outbox in found {
-                let shape = config.outbox.of(&outbox.table.name);
-                tables.push(chosen(&catalog, outbox, shape, choice, info).await?);
+                tables.push(chosen(&catalog, outbox, config, choice, info).await?);
             }
         }
         Ok(Self { control, tables })
@@ -289,15 +286,16 @@ impl Found {
 async fn chosen(
     catalog: &Catalog,
     outbox: Outbox,
-    shape: &Shape,
+    config: &Config,
     choice: &Choice,
     info: &ConnInfo,
 ) -> Result<Chosen, Error> {
+    let shape = config.outbox.of(&outbox.table.name);
     let name = outbox.table.name.clone();
     if !outbox.readable {
         return Err(Error::MayNotRead { table: name, role: info.user.clone() });
     }
-    let condition = choice.condition(&outbox, shape)?;
+    let condition = choice.condition(&outbox, shape, &config.after_publish.status_column)?;
     let found: Vec<_> = shape
         .mapped_columns()
         .into_iter()
@@ -305,7 +303,7 @@ async fn chosen(
         .map(|column| (column.name.clone(), column.base_type))
         .collect();
     let mapping = Mapping::of_columns(shape, name.clone(), found.iter().cloned())?;
-    let time = shape.columns.timestamp.as_deref().unwrap_or(CREATED_AT);
+    let time = shape.columns.age();
     let has_time = outbox.columns.iter().any(|column| column.name == time);
     let order = has_time.then_some(time).into_iter().chain([shape.columns.id.as_str()]);
     let order = order.map(str::to_owned).collect();

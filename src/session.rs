@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::after_publish::{self, Cleaner, Origin, Reported};
 use crate::clock;
 use crate::config::Config;
 use crate::disposition::Disposition;
@@ -92,6 +93,10 @@ pub struct Session<'a> {
     tick: Instant,
     /// Bytes received until the last tick.
     ticked: u64,
+    /// Whose write-ahead log it is, if it is that.
+    origin: Option<Origin>,
+    /// What deletes or marks published rows, if anything does.
+    cleaner: Option<Cleaner>,
     told: Told,
 }
 
@@ -126,6 +131,8 @@ impl<'a> Session<'a> {
     ) -> Self {
         let now = clock::now();
         let newcomers = Newcomers::new(started.subjects.version_num);
+        let sweep = |origin| Cleaner::start(config, &started.server, &started.subjects.outboxes, origin);
+        let cleaner = started.origin.and_then(sweep);
         let silence = Silence::new(now, started.wal_sender_timeout);
         let server = started.connection.host().to_string();
         status.progress(|progress| progress.server = Some(server));
@@ -163,6 +170,8 @@ impl<'a> Session<'a> {
             owed_since: now,
             tick: now,
             ticked: 0,
+            origin: started.origin,
+            cleaner,
             told: Told::default(),
         }
     }
@@ -361,7 +370,11 @@ impl<'a> Session<'a> {
             for outbox in &published {
                 tracing::info!("table \"{}\" is relayed, too", outbox.table.name);
             }
+            let more = !published.is_empty();
             self.control.add(published);
+            if more {
+                self.sweep_anew();
+            }
             found = problems;
         }
         let outboxes: Vec<_> = self.control.outboxes().iter().collect();
@@ -371,6 +384,14 @@ impl<'a> Session<'a> {
         self.known.warn(Findings(found).accept()?);
         self.status.slot_seen(slot.as_deref(), now);
         self.streams(slot.as_deref(), now)
+    }
+
+    /// There are more tables. A sweep knows nothing that another one does not find out.
+    fn sweep_anew(&mut self) {
+        self.show_progress();
+        self.told.cleaning = after_publish::Told::default();
+        let (server, outboxes) = (self.control.server(), self.control.outboxes());
+        self.cleaner = self.origin.and_then(|origin| Cleaner::start(self.config, server, outboxes, origin));
     }
 
     /// Feedback and the tick, if they are due.
@@ -429,6 +450,14 @@ impl<'a> Session<'a> {
         self.metrics.transactions_confirmed.inc_by(transactions.saturating_sub(self.told.transactions));
         self.told.transactions = transactions;
         self.show_progress();
+        if let Some(cleaner) = &self.cleaner {
+            let catching_up = self.pace.is_catching_up();
+            cleaner.reported(Reported {
+                position: confirmed.lsn(),
+                delivered: self.told.events,
+                catching_up,
+            });
+        }
     }
 }
 

@@ -68,6 +68,10 @@ pub struct Progress {
     pub last_delivery: Option<Instant>,
     /// How far the backfill is, while there is one.
     pub backfill: Option<backfill::Progress>,
+    /// Rows that were deleted or marked, or partitions dropped, since the process was started.
+    pub cleaned: u64,
+    /// Why that cannot go on at present.
+    pub cleaning_error: Option<String>,
 }
 
 /// A look at the slot.

@@ -50,9 +50,14 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
     let (control, server) = Control::connect(info).await?;
     let catalog = control.catalog();
     let Postgres { publication, slot, .. } = &config.postgres;
-    let survey = catalog.survey(&config.outbox.tables, publication, slot).await?;
-    let wanted = findings::Wanted::new(config, info);
     let polls = config.polling.is_some();
+    // A poller deletes or marks what it has sent by itself.
+    let survey = if polls {
+        catalog.survey(&config.outbox.tables, publication, slot).await?
+    } else {
+        catalog.survey_for(&config.outbox, &config.after_publish, publication, slot).await?
+    };
+    let wanted = findings::Wanted::new(config, info);
     let mut found =
         if polls { findings::polled(&wanted, &survey) } else { findings::postgres(&wanted, &survey, None) };
     // Only the server knows whether it would let us replicate: on managed services the right comes in other ways than

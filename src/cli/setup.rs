@@ -102,6 +102,7 @@ fn objects(config: &Named, role: String) -> Objects {
         role,
         publication: config.publication.clone(),
         slot: config.slot.clone(),
+        after_publish: config.after_publish.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::after_publish;
 use super::kafka::{Properties, one_name};
 use super::layers::Entry;
 use super::overrides;
@@ -28,6 +29,7 @@ pub(super) fn config(
     let topics = topics(settings, problems);
     let on_rejected = on_rejected(settings, problems);
     let polling = polling::build(settings, problems);
+    let after_publish = after_publish::build(settings, problems);
     Some(Config {
         postgres: Postgres {
             url: settings.secret("postgres.url")?,
@@ -46,6 +48,7 @@ pub(super) fn config(
             max_in_flight: settings.size("delivery.max_in_flight")?,
             drain_timeout: settings.duration("delivery.drain_timeout")?,
         },
+        after_publish: after_publish?,
         http: settings.optional("http.listen")?,
         log: Log { format: log_format(settings)?, level: log_level(settings)? },
     })
@@ -60,11 +63,13 @@ pub(super) fn named(
     check_connection_string(settings, environment, problems);
     check_event_type(settings, false, problems);
     let outbox = outbox(settings, problems);
+    let after_publish = after_publish::build(settings, problems);
     Some(Named {
         url: settings.secret("postgres.url"),
         slot: settings.text("postgres.slot")?,
         publication: settings.text("postgres.publication")?,
         outbox: outbox?,
+        after_publish: after_publish?,
     })
 }
 

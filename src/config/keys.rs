@@ -125,15 +125,15 @@ pub static KEYS: &[Key] = &[
         "The compacted topic that remembers each slot's position, so that a slot that was dropped, recreated or advanced is noticed. \"\" turns it off."),
 
     key("after_publish.action", Kind::Choice(&["keep", "delete", "mark", "drop-partitions"]), Value("keep"), Works,
-        "What happens to a published row: \"keep\", \"delete\", \"mark\", or \"drop-partitions\" wholly published."),
+        "What becomes of a row that Kafka has confirmed: \"keep\" it, \"delete\" it, \"mark\" it, or \"drop-partitions\" of which all rows are confirmed."),
     key("after_publish.status_column", Kind::Name, Value("status"), Works,
-        "The column that \"mark\" sets to published_value."),
+        "The column with the status of a row: \"mark\" changes it, and republish chooses by it."),
     key("after_publish.published_value", Kind::Text, Value("PUBLISHED"), Works,
-        "What \"mark\" writes into it."),
+        "What \"mark\" writes into it, in place of poll.pending_value."),
     key("after_publish.published_at_column", Kind::Text, Value("published_at"), Works,
         "The column that \"mark\" sets to the time. \"\" where the table has none."),
     key("after_publish.retention", Kind::Duration, Value("0s"), Works,
-        "How long published rows stay before they are deleted or their partition is dropped."),
+        "How old a row must be before \"delete\" deletes it, and how long after its end \"drop-partitions\" drops a partition."),
 
     key("poll.interval", Kind::Duration, Value("1s"), Works,
         "The longest wait between two looks; NOTIFY shortens it."),
@@ -142,7 +142,7 @@ pub static KEYS: &[Key] = &[
     key("poll.batch", Kind::Integer, Value("1000"), Works,
         "Rows read at once."),
     key("poll.pending_value", Kind::Text, Value("PENDING"), Works,
-        "The status of a row that is to be sent."),
+        "The status of a row that is to be sent: \"mark\" changes rows that have it, and no others."),
 
     key("http.listen", Kind::Address, Value("127.0.0.1:9464"), Works,
         "Where /, /live, /ready, /active, /status and /metrics answer. \"\" turns them off."),

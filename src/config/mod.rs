@@ -6,6 +6,7 @@
 //!
 //! The environment is an argument; only the files that are named are read.
 
+mod after_publish;
 mod build;
 mod effective;
 mod environment;
@@ -30,6 +31,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
+pub use after_publish::{Action, AfterPublish};
 pub use effective::{Setting, Shown};
 pub use kafka::{Properties, fixed_properties};
 pub use problem::{Origin, Problem, Problems};
@@ -57,6 +59,8 @@ pub struct Config {
     pub topics: Option<NewTopic>,
     /// `[delivery]`.
     pub delivery: Delivery,
+    /// `[after_publish]`.
+    pub after_publish: AfterPublish,
     /// `http.listen`: `host:port`, or nothing to serve no HTTP.
     pub http: Option<String>,
     /// `[log]`.
@@ -144,6 +148,8 @@ pub struct Named {
     pub publication: String,
     /// `[outbox]` and `[route]`.
     pub outbox: Spec,
+    /// `[after_publish]`.
+    pub after_publish: AfterPublish,
 }
 
 /// Reads the configuration: `set` over `environment` over `file` over the defaults.

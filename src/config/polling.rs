@@ -16,10 +16,6 @@ const LARGEST_BATCH: u32 = 100_000;
 /// Builds it, and tells what contradicts it; `Some(None)` if rows come from the write-ahead log. Nothing if a value is wrong.
 pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Option<Polling>> {
     if settings.text("outbox.source")? != "poll" {
-        if settings.text("after_publish.action")? != "keep" {
-            let mistake = Mistake::new("is not supported yet with outbox.source = \"wal\"");
-            problems.extend(settings.entry("after_publish.action").map(|entry| entry.problem(mistake)));
-        }
         return Some(None);
     }
     let before = problems.len();

@@ -159,6 +159,17 @@ fn two_values_are_enough() {
             max_in_flight: 16777216,
             drain_timeout: 20s,
         },
+        after_publish: AfterPublish {
+            action: Keep,
+            retention: 0ns,
+            status_column: "status",
+            pending_value: "PENDING",
+            published_value: "PUBLISHED",
+            published_at_column: Some(
+                "published_at",
+            ),
+            timestamp_zone: "UTC",
+        },
         http: Some(
             "127.0.0.1:9464",
         ),

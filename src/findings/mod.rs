@@ -3,6 +3,7 @@
 //! A [`Finding`] is a value. What is seen on the servers goes into pure functions; findings come out, all at once, each
 //! with what mends it.
 
+mod after_publish;
 mod changed;
 mod connection;
 mod newcomer;
@@ -19,13 +20,14 @@ pub mod kafka;
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{AfterPublish, Config};
 use crate::disposition::Disposition;
 use crate::lsn::Lsn;
 use crate::outbox::Spec;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::survey::Survey;
 
+pub use after_publish::UNSENT_ROWS;
 pub use changed::publication_changed;
 pub use connection::{of_login, of_replication};
 pub use newcomer::{published_late, published_too_late, unpublished_yet};
@@ -75,6 +77,8 @@ pub struct Wanted<'a> {
     pub create_slot: bool,
     /// Whether the rows that are in the table already are sent before it is made.
     pub backfill: bool,
+    /// What becomes of published rows.
+    pub after_publish: &'a AfterPublish,
     /// The database.
     pub database: &'a str,
     /// What the server calls the relay.
@@ -91,6 +95,7 @@ impl<'a> Wanted<'a> {
             slot: &config.postgres.slot,
             create_slot: config.postgres.create_slot,
             backfill: config.postgres.backfill,
+            after_publish: &config.after_publish,
             database: &info.dbname,
             application_name: &info.application_name,
         }
@@ -110,6 +115,7 @@ pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec
     let tables: Vec<_> = survey.outboxes().collect();
     findings.extend(publication(survey.publication.as_ref(), &tables, &[], wanted));
     findings.extend(slot::slot(survey, wanted, known));
+    findings.extend(after_publish::after_publish(survey, wanted));
     findings.sort_by_key(|finding| finding.level);
     findings
 }

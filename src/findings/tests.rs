@@ -1,5 +1,6 @@
 //! Every finding about PostgreSQL, as a person reads it. Real servers stage them in `tests/it/check.rs`.
 
+mod after_publish;
 mod changes;
 mod connection;
 mod tenants;
@@ -82,6 +83,7 @@ fn healthy() -> Survey {
             wal_status: Some("reserved".to_owned()),
             ..Slot::default()
         }),
+        cleaning: Vec::new(),
     }
 }
 

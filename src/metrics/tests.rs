@@ -121,6 +121,9 @@ fn everything_with_known_labels_is_there_from_the_first_scrape() {
     outbox_relay_blocked_seconds{on="postgres"}
     outbox_relay_blocked_seconds{on="topic"}
     outbox_relay_build_info{version="VERSION"}
+    outbox_relay_cleaned_total{action="delete"}
+    outbox_relay_cleaned_total{action="drop-partitions"}
+    outbox_relay_cleaned_total{action="mark"}
     outbox_relay_commit_to_delivery_seconds_count
     outbox_relay_commit_to_delivery_seconds_sum
     outbox_relay_confirmed_lsn

@@ -133,7 +133,16 @@ impl Shape {
     }
 }
 
+/// The column with the time of a row where no other is named: that of `sql/01_table.sql`.
+const CREATED_AT: &str = "created_at";
+
 impl Columns {
+    /// The column that tells how old a row is, if the table has it.
+    #[must_use]
+    pub fn age(&self) -> &str {
+        self.timestamp.as_deref().unwrap_or(CREATED_AT)
+    }
+
     /// The column that `{placeholder}` stands for, and whether it is one of the four with a meaning.
     #[must_use]
     pub fn behind<'a>(&'a self, placeholder: &'a str) -> (&'a str, bool) {

@@ -280,6 +280,19 @@ impl Catalog {
         self.0.batch_execute(sql).await.map_err(wrong(action))
     }
 
+    /// Runs one statement; how many rows it has changed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub(crate) async fn changed(&self, action: &'static str, sql: &str) -> Result<u64, Error> {
+        let messages = self.0.simple_query(sql).await.map_err(wrong(action))?;
+        let count = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::CommandComplete(count) => Some(*count),
+            _ => None,
+        });
+        Ok(count.unwrap_or(0))
+    }
+
     pub(crate) async fn query(
         &self,
         action: &'static str,

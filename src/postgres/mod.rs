@@ -5,6 +5,7 @@
 //! position may be confirmed: the caller queues finished status updates.
 
 pub mod chosen;
+pub mod cleaning;
 pub mod connection;
 pub mod conninfo;
 pub mod control;

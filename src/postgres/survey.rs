@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use super::cleaning::Cleaning;
 use super::control::{Catalog, Slot, Table, wrong};
 use super::error::Error;
 use super::outboxes::{self, Meant};
 use super::publication::Publication;
-use crate::outbox::{TableName, TablePattern};
+use crate::config::AfterPublish;
+use crate::outbox::{Spec, TableName, TablePattern};
 use crate::wal::pgoutput::RelationId;
 
 /// Everything that was seen.
@@ -27,6 +29,8 @@ pub struct Survey {
     pub publication: Option<Publication>,
     /// The slot; `None`: there is none of that name.
     pub slot: Option<Slot>,
+    /// What may be done with published rows, for each table that is there; nothing if they are kept.
+    pub cleaning: Vec<Cleaning>,
 }
 
 /// A server: its version, and what it is set to.
@@ -158,7 +162,24 @@ impl Catalog {
             slot,
             tables,
             server,
+            cleaning: Vec::new(),
         })
+    }
+
+    /// The same, and what may be done with published rows.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn survey_for(
+        &self,
+        outbox: &Spec,
+        after: &AfterPublish,
+        publication: &str,
+        slot_name: &str,
+    ) -> Result<Survey, Error> {
+        let mut survey = self.survey(&outbox.tables, publication, slot_name).await?;
+        survey.cleaning = self.cleanings(&survey, after, outbox, None).await?;
+        Ok(survey)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {

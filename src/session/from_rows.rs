@@ -72,6 +72,7 @@ pub(super) async fn backfill(
         subjects,
         wal_sender_timeout: TIMEOUT,
         walsender: None,
+        origin: None,
         rows: Some(Rows::Backfill(progress)),
     })
 }
@@ -130,6 +131,7 @@ pub(super) async fn poll(
         subjects,
         wal_sender_timeout: TIMEOUT,
         walsender: None,
+        origin: None,
         rows: Some(Rows::Polled),
         server,
     })

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
 use super::from_rows::Rows;
+use crate::after_publish::{self, Cleaner};
 use crate::clock;
 use crate::outbox::TableName;
 use crate::relay::Tally;
@@ -17,6 +18,10 @@ pub(super) struct Told {
     pub(super) transactions: u64,
     /// Deliveries that the status does not know of yet.
     pub(super) delivered: u64,
+    /// Deliveries that it knows of.
+    pub(super) events: u64,
+    /// What has become of published rows.
+    pub(super) cleaning: after_publish::Told,
     pub(super) last_delivery: Option<Instant>,
     pub(super) blocked: Option<ToldBlock>,
 }
@@ -93,7 +98,31 @@ impl Session<'_> {
                 Some(Rows::Polled) | None => None,
             };
         });
+        self.told.events = self.told.events.saturating_add(delivered);
+        self.show_cleaning();
         self.show_tally();
+    }
+
+    /// What has become of published rows. Its failure is nobody's but its own: it is told, and events go on.
+    fn show_cleaning(&mut self) {
+        let Some(now) = self.cleaner.as_ref().map(Cleaner::told).filter(|now| *now != self.told.cleaning)
+        else {
+            return;
+        };
+        let changed = now.changed.saturating_sub(self.told.cleaning.changed);
+        self.metrics.cleaned(self.config.after_publish.action, changed);
+        match (&now.error, &self.told.cleaning.error) {
+            (Some(error), before) if before.as_ref() != Some(error) => {
+                tracing::warn!("published rows stay for now, and are tried again: {error}");
+            }
+            (None, Some(_)) => tracing::info!("published rows are cleaned up again"),
+            _ => {}
+        }
+        self.status.progress(|progress| {
+            progress.cleaned = progress.cleaned.saturating_add(changed);
+            progress.cleaning_error.clone_from(&now.error);
+        });
+        self.told.cleaning = now;
     }
 
     fn warn_of_block(&mut self, now: Instant, on: On, reason: &str) {

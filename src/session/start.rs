@@ -9,6 +9,7 @@ use super::control_watch::Subjects;
 use super::error::Error;
 use super::from_rows::{self, Rows};
 use super::outlet::Outlet;
+use crate::after_publish::Origin;
 use crate::config::{Config, OnRejected};
 use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
@@ -39,6 +40,8 @@ pub(super) struct Started {
     pub(super) walsender: Option<i32>,
     /// Where the rows come from, if not from the write-ahead log.
     pub(super) rows: Option<Rows>,
+    /// Whose write-ahead log it is, if it is that.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What a process remembers from one session to the next.
@@ -80,7 +83,9 @@ pub(super) async fn start(
     let catalog = control.catalog();
     let slot_name = &config.postgres.slot;
     let survey = loop {
-        let survey = catalog.survey(&config.outbox.tables, &config.postgres.publication, slot_name).await?;
+        let publication = &config.postgres.publication;
+        let survey =
+            catalog.survey_for(&config.outbox, &config.after_publish, publication, slot_name).await?;
         let in_use = known.accepts(config, info, &survey)?;
         if let Some(slot) = &survey.slot {
             known.confirmed = slot.confirmed_flush;
@@ -129,7 +134,18 @@ pub(super) async fn start(
     let source = format!("{}/{slot_name}", identity.system_id);
     let relay = relay(config, subjects.ids(), Some(source), timelines, confirmed_flush);
     let (control, walsender) = (Box::new(control), slot.active_pid);
-    Ok(Started { connection, control, server, relay, subjects, wal_sender_timeout, walsender, rows: None })
+    let origin = Some(Origin { timeline: identity.timeline, walsender });
+    Ok(Started {
+        connection,
+        control,
+        server,
+        relay,
+        subjects,
+        wal_sender_timeout,
+        walsender,
+        rows: None,
+        origin,
+    })
 }
 
 /// The heart of a session that has begun. `source` is the header, for rows that have a place in the write-ahead log.

@@ -109,6 +109,7 @@ fn privilege(kind: Kind, session: &Session, objects: &Objects) -> String {
             )
         }
         Kind::Role | Kind::Grant => format!("such a role is made by {} alone", maker(session)),
+        Kind::Rights | Kind::Functions => format!("role {user} must own the table"),
         Kind::Publication => format!(
             "role {user} must own the tables and needs CREATE on database {}",
             identifier(&session.database)
@@ -154,7 +155,10 @@ mod tests {
         let shape = Shape { columns, headers: Vec::new(), route, own: BTreeMap::new() };
         let spec = Spec { tables: vec![outbox().into()], message_prefix: None, shape, overrides: Vec::new() };
         let name = || "outbox_relay".to_owned();
-        Objects { outbox: spec, role: name(), publication: name(), slot: name() }
+        let needed = [("postgres.url", "postgres://r@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
+        let needed = needed.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let after_publish = crate::config::load(None, [], &needed).unwrap().after_publish;
+        Objects { outbox: spec, role: name(), publication: name(), slot: name(), after_publish }
     }
 
     fn outbox() -> TableName {

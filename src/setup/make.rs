@@ -3,10 +3,11 @@
 use super::backfill;
 use super::judge;
 use super::look::{self, Session};
+use super::published;
 use super::report::{Kind, Part, Report, State};
 use super::rows;
 use super::script::{self, Objects};
-use crate::config::Config;
+use crate::config::{Action, Config};
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, OpenTransaction, Slot};
@@ -45,6 +46,7 @@ pub async fn make(
     let mut work = Work { catalog, session, application_name, objects, report };
     work.tables().await?;
     work.role().await?;
+    work.rights().await?;
     let publication_is_new = work.publication().await?;
     work.slot(&server, publication_is_new, progress, backfill).await?;
     let found = work.find().await?.1;
@@ -120,6 +122,39 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What the relay needs to delete or mark rows, or to drop partitions. Without the table, or the role, there is nothing to
+    /// grant, and that they are missing has been told.
+    async fn rights(&mut self) -> Result<(), Error> {
+        let Objects { outbox, after_publish: after, role, .. } = self.objects;
+        if after.action == Action::Keep || look::role(&self.catalog, role).await?.is_none() {
+            return Ok(());
+        }
+        let tables = self.catalog.meant(&outbox.tables).await?;
+        for table in tables.iter().flat_map(|meant| &meant.found) {
+            let (name, catalog) = (&table.table.name, self.catalog.clone());
+            let seen = async || catalog.cleaning(table, after, &outbox.of(name).columns, Some(role)).await;
+            let Some(before) = seen().await? else { continue };
+            let shown = sql::table(name);
+            if after.action == Action::DropPartitions {
+                // A table of another kind cannot be served; the findings say so.
+                if before.by_time {
+                    let has = before.functions && before.allowed;
+                    if !has {
+                        self.run(Kind::Functions, &shown, &published::functions(self.objects, name)).await?;
+                    }
+                    let after = seen().await?.is_some_and(|after| after.functions && after.allowed);
+                    self.say(Kind::Functions, &format!("of partitions of {shown}"), has, after);
+                }
+            } else if let Some(statement) = published::rights(self.objects, name).filter(|_| !before.allowed)
+            {
+                self.run(Kind::Rights, &shown, &statement).await?;
+                let after = seen().await?.is_some_and(|after| after.allowed);
+                self.say(Kind::Rights, &format!("of {} on {shown}", identifier(role)), false, after);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it was made now.
     async fn publication(&mut self) -> Result<bool, Error> {
         let shown = identifier(&self.objects.publication);
@@ -158,7 +193,10 @@ impl Work<'_> {
             let there = survey.outboxes().filter(|outbox| outbox.kind.unfit().is_none());
             let there: Vec<_> = there.map(|outbox| outbox.table.name.clone()).collect();
             // With anything else amiss it could not be made, or would be of no use: older than its publication.
-            let fine = found.iter().all(|finding| finding.level == Level::Warn);
+            let in_the_way = |finding: &&Finding| {
+                finding.level != Level::Warn && (backfill.is_none() || finding.id != findings::UNSENT_ROWS)
+            };
+            let fine = found.iter().find(in_the_way).is_none();
             if backfill.is_none() {
                 self.report.rows_not_sent = Some(rows::count(&self.catalog, &there).await?);
             }
@@ -178,14 +216,21 @@ impl Work<'_> {
 
     /// What is there, and what the relay would find.
     async fn find(&self) -> Result<(Survey, Vec<Finding>), Error> {
-        let Objects { outbox, publication, slot, .. } = self.objects;
-        let survey = self.catalog.survey(&outbox.tables, publication, slot).await?;
+        let Objects { outbox, publication, slot, role, .. } = self.objects;
+        let after_publish = &self.objects.after_publish;
+        let mut survey = self.catalog.survey(&outbox.tables, publication, slot).await?;
+        // For the role of the relay, not for who works here.
+        if look::role(&self.catalog, role).await?.is_some() {
+            survey.cleaning = self.catalog.cleanings(&survey, after_publish, outbox, Some(role)).await?;
+        }
+        survey.role.name.clone_from(role);
         let wanted = Wanted {
             outbox,
             publication,
             slot,
             create_slot: true,
             backfill: false,
+            after_publish,
             database: &self.session.database,
             application_name: &self.application_name,
         };

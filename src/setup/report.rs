@@ -47,6 +47,10 @@ pub enum Kind {
     Role,
     /// A privilege that a role lacked which was there before.
     Grant,
+    /// What the relay needs to delete or mark published rows.
+    Rights,
+    /// What it calls to drop partitions.
+    Functions,
     /// The publication.
     Publication,
     /// The replication slot.
@@ -134,6 +138,8 @@ impl fmt::Display for Kind {
             Self::Table => "table",
             Self::Role => "role",
             Self::Grant => "grant",
+            Self::Rights => "rights",
+            Self::Functions => "functions",
             Self::Publication => "publication",
             Self::Slot => "slot",
         })

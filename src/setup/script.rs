@@ -2,7 +2,8 @@
 //!
 //! With default names it is those files, byte for byte. Each part must run in a transaction of its own, in this order.
 
-use super::table;
+use super::{published, table};
+use crate::config::{Action, AfterPublish};
 use crate::outbox::{Spec, TableName, TablePattern};
 use crate::postgres::sql::{self, identifier, literal};
 
@@ -17,6 +18,8 @@ pub struct Objects {
     pub publication: String,
     /// The slot: lower-case letters, digits and underscores, as PostgreSQL demands.
     pub slot: String,
+    /// What becomes of published rows.
+    pub after_publish: AfterPublish,
 }
 
 impl Objects {
@@ -41,13 +44,21 @@ const SLOT: &str = include_str!("../../sql/04_slot.sql");
 /// All parts, as `cat sql/*.sql` puts them together.
 #[must_use]
 pub fn whole(objects: &Objects) -> String {
-    let tables: Vec<_> = objects.named().map(|name| table(objects, &name)).collect();
-    [table::head().to_owned(), tables.join("\n"), role(objects), publication(objects), slot(objects)].concat()
+    let made: Vec<_> = objects.named().map(|name| table(objects, &name)).collect();
+    let partitioned = objects.after_publish.action == Action::DropPartitions;
+    let served = |name: TableName| match partitioned {
+        true => Some(published::functions(objects, &name)),
+        false => published::rights(objects, &name),
+    };
+    let rights: String = objects.named().filter_map(served).collect();
+    [table::head().to_owned(), made.join("\n"), role(objects), rights, publication(objects), slot(objects)]
+        .concat()
 }
 
 /// Makes one table.
 pub(super) fn table(objects: &Objects, name: &TableName) -> String {
-    table::statement(name, objects.outbox.of(name))
+    let made = table::statement(name, objects.outbox.of(name), &objects.after_publish);
+    made + &published::index(objects, name).unwrap_or_default()
 }
 
 /// Makes the role, and lets it connect.
@@ -122,9 +133,10 @@ pub(super) fn slot(objects: &Objects) -> String {
 }
 
 /// `file` with each of the texts replaced. What has been put in is not looked at again.
-fn fill(file: &str, replacements: &[(&str, String)]) -> String {
+pub(super) fn fill(file: &str, replacements: &[(&str, String)]) -> String {
     let tag = tag(replacements);
-    let tag = [("DO $$", format!("DO {tag}")), ("\n$$;", format!("\n{tag};"))];
+    let tag =
+        [("DO $$", format!("DO {tag}")), ("AS $$", format!("AS {tag}")), ("\n$$;", format!("\n{tag};"))];
     let replacements: Vec<_> = replacements.iter().chain(&tag).collect();
     let mut filled = String::new();
     let mut rest = file;
@@ -154,7 +166,7 @@ fn tag(replacements: &[(&str, String)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
@@ -164,7 +176,7 @@ mod tests {
         Template::parse(text).unwrap()
     }
 
-    fn default() -> Objects {
+    pub(in crate::setup) fn default() -> Objects {
         Objects {
             outbox: Spec {
                 tables: vec![TableName { schema: "public".to_owned(), name: "outbox".to_owned() }.into()],
@@ -193,6 +205,15 @@ mod tests {
             role: "outbox_relay".to_owned(),
             publication: "outbox_relay".to_owned(),
             slot: "outbox_relay".to_owned(),
+            after_publish: AfterPublish {
+                action: Action::Keep,
+                retention: std::time::Duration::ZERO,
+                status_column: "status".to_owned(),
+                pending_value: "PENDING".to_owned(),
+                published_value: "PUBLISHED".to_owned(),
+                published_at_column: Some("published_at".to_owned()),
+                timestamp_zone: "UTC".to_owned(),
+            },
         }
     }
 
@@ -202,7 +223,7 @@ mod tests {
         assert_eq!(whole(&default()), files);
     }
 
-    fn odd() -> Objects {
+    pub(in crate::setup) fn odd() -> Objects {
         let mut objects = default();
         let spec = &mut objects.outbox;
         spec.tables = vec![

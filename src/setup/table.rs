@@ -3,6 +3,7 @@
 //! The file's column lines are the source. A column that the configuration maps has its name; one that it says is not
 //! there is left out; what it names beyond them (timestamp, partition, placeholders) is added before `created_at`.
 
+use crate::config::{Action, AfterPublish};
 use crate::outbox::{Shape, TableName, Template};
 use crate::postgres::sql;
 
@@ -19,17 +20,35 @@ pub(super) fn head() -> &'static str {
 const STATEMENT: &str = "CREATE TABLE";
 
 /// `CREATE TABLE IF NOT EXISTS …;`, with a line end.
-pub(super) fn statement(table: &TableName, shape: &Shape) -> String {
-    let columns = columns(shape);
-    let last = columns.len().saturating_sub(1);
-    let lines = columns.iter().enumerate().map(|(index, column)| {
-        let comma = if index < last { "," } else { "" };
-        let line = format!("    {:<14} {}{comma}", sql::identifier(&column.name), column.definition);
+pub(super) fn statement(table: &TableName, shape: &Shape, after: &AfterPublish) -> String {
+    let mut columns = columns(shape, after);
+    let partitioned = after.action == Action::DropPartitions;
+    let mut lines: Vec<_> = Vec::new();
+    if partitioned {
+        for column in &mut columns {
+            column.definition = column.definition.replace("PRIMARY KEY", "NOT NULL");
+            if column.name == shape.columns.age() {
+                column.comment = "which partition the row is in".to_owned();
+            }
+        }
+    }
+    for Column { name, definition, comment } in &columns {
+        lines.push((format!("{:<14} {definition}", sql::identifier(name)), comment.as_str()));
+    }
+    let age = sql::identifier(shape.columns.age());
+    if partitioned {
+        let key = format!("PRIMARY KEY ({}, {age})", sql::identifier(&shape.columns.id));
+        lines.push((key, "a key of a partitioned table has the partition's column in it"));
+    }
+    let last = lines.len().saturating_sub(1);
+    let lines = lines.iter().enumerate().map(|(index, (line, comment))| {
+        let line = format!("    {line}{}", if index < last { "," } else { "" });
         let width = COMMENTS_AT.max(line.chars().count().saturating_add(2));
-        format!("{line:<width$}-- {}\n", one_line(&column.comment))
+        format!("{line:<width$}-- {}\n", one_line(comment))
     });
     let lines: String = lines.collect();
-    format!("{STATEMENT} IF NOT EXISTS {} (\n{lines});\n", sql::table(table))
+    let partitions = if partitioned { format!(" PARTITION BY RANGE ({age})") } else { String::new() };
+    format!("{STATEMENT} IF NOT EXISTS {} (\n{lines}){partitions};\n", sql::table(table))
 }
 
 /// A column of the table.
@@ -40,7 +59,7 @@ struct Column {
     comment: String,
 }
 
-fn columns(shape: &Shape) -> Vec<Column> {
+fn columns(shape: &Shape, after: &AfterPublish) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     let mut add = |name: &str, definition: &str, comment: String| {
         // Two keys may name the same column.
@@ -79,6 +98,14 @@ fn columns(shape: &Shape) -> Vec<Column> {
     }
     if let Some((name, definition, comment)) = made_at {
         add(&name, &definition, comment);
+    }
+    if after.action == Action::Mark {
+        let pending = sql::literal(&after.pending_value);
+        let comment = format!("{} once the event is in Kafka", sql::literal(&after.published_value));
+        add(&after.status_column, &format!("text        NOT NULL DEFAULT {pending}"), comment);
+        if let Some(published_at) = &after.published_at_column {
+            add(published_at, "timestamptz", "when it was found there".to_owned());
+        }
     }
     columns
 }

@@ -8,10 +8,13 @@
     reason = "a test fails by panicking, in its helper functions as well"
 )]
 
+mod after_publish;
+mod after_publish_page;
 mod backfill;
 mod check;
 mod check_kafka;
 mod dead_letter;
+mod drop_partitions;
 mod fixture;
 mod http;
 mod kafka;

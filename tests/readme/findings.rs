@@ -34,7 +34,11 @@ fn made_in(folder: &Path) -> BTreeSet<(String, String)> {
 }
 
 /// Ids that other code asks for as well.
-const CONSTANTS: [(&str, &str); 2] = [("SLOT_IN_USE", "slot_in_use"), ("TOPIC_MISSING", "topic_missing")];
+const CONSTANTS: [(&str, &str); 3] = [
+    ("SLOT_IN_USE", "slot_in_use"),
+    ("TOPIC_MISSING", "topic_missing"),
+    ("UNSENT_ROWS", "after_publish_unsent_rows"),
+];
 
 #[test]
 fn the_findings_are_those_of_the_code() {

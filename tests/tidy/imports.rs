@@ -22,11 +22,12 @@ const PURE: [(&str, &[&str]); 12] = [
 ];
 
 /// Modules from the ground up: each uses those of its own layer and of the layers before it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["lsn"],
     &["ack", "wal", "outbox", "debezium"],
     &["in_flight", "feedback", "server_stop", "silence", "pace", "suspects"],
     &["relay", "postgres", "kafka"],
+    &["after_publish"],
     &["findings"],
     &["session"],
     &["supervisor"],

@@ -105,6 +105,8 @@ fn all_is_well() {
       "relay": {
         "backfill": null,
         "blocked": null,
+        "cleaned": 0,
+        "cleaning_error": null,
         "confirmed_lsn": "16/B3740000",
         "events_delivered": 1234,
         "in_flight_bytes": 1700,

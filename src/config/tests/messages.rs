@@ -330,6 +330,38 @@ fn a_time_zone_is_one_that_exists() {
 }
 
 #[test]
+fn what_becomes_of_published_rows_does_not_contradict_itself() {
+    insta::assert_snapshot!(problems("after_publish.retention = \"7d\""), @r#"
+    1 problem in the configuration
+
+      after_publish.retention = "7d" (relay.toml, line 3): says how long rows stay, but after_publish.action is "keep"
+        hint: it goes with "delete" and "drop-partitions"; leave it out
+    "#);
+    insta::assert_snapshot!(problems("after_publish.retention = \"1s\"\nafter_publish.action = \"mark\""), @r#"
+    1 problem in the configuration
+
+      after_publish.retention = "1s" (relay.toml, line 3): says how long rows stay, but after_publish.action is "mark"
+        hint: it goes with "delete" and "drop-partitions"; leave it out
+    "#);
+    let same = r#"
+        after_publish.action = "mark"
+        after_publish.published_value = "NEW"
+        poll.pending_value = "NEW"
+        after_publish.published_at_column = "status"
+    "#;
+    insta::assert_snapshot!(problems(same), @r#"
+    2 problems in the configuration
+
+      after_publish.published_value = "NEW" (relay.toml, line 5): is poll.pending_value as well: no row would ever be marked
+        hint: give the two different values
+
+      after_publish.published_at_column = "status" (relay.toml, line 7): is after_publish.status_column as well
+        hint: name another column, or "" where there is none
+    "#);
+    of_file("after_publish.action = \"drop-partitions\"\nafter_publish.retention = \"30d\"\n");
+}
+
+#[test]
 fn polling_takes_rows_away_and_knows_no_log() {
     let toml = r#"
         postgres.backfill = true

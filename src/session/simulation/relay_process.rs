@@ -180,6 +180,7 @@ async fn start<'a>(
         wal_sender_timeout: world.plan.wal_sender_timeout,
         walsender: i32::try_from(number).ok(),
         rows: None,
+        origin: None,
     };
     Ok(Session::new(config, started, known, outlet, status, metrics))
 }
