@@ -354,7 +354,7 @@ fn shown(runs: &Runs, digits: usize) -> String {
     if runs.0.is_empty() { "–".to_owned() } else { number(runs.median(), digits) }
 }
 
-fn at_least(what: String, found: &Runs, limit: f64, must: bool) -> Target {
+pub(crate) fn at_least(what: String, found: &Runs, limit: f64, must: bool) -> Target {
     Target { what, found: found.median(), limit: Limit::AtLeast(limit), must }
 }
 

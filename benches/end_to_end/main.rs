@@ -8,6 +8,7 @@
 
 mod case;
 mod charts;
+mod clean;
 mod consumer;
 mod counted;
 mod debezium;
@@ -62,8 +63,8 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// The scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [&str; 8] =
-    ["start", "idle", "delay", "drain", "queried", "growth", "peers", "outage"];
+pub(crate) const SCENARIOS: [&str; 9] =
+    ["start", "idle", "delay", "drain", "clean", "queried", "growth", "peers", "outage"];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -116,6 +117,7 @@ async fn run(options: Options) -> Result<bool> {
             "idle" => idle::run(&bench).await,
             "delay" => delay::run(&bench).await,
             "drain" => drain::run(&bench).await,
+            "clean" => clean::run(&bench).await,
             "queried" => queried::run(&bench).await,
             "growth" => growth::run(&bench).await,
             "peers" => peers::run(&bench).await,
