@@ -1,5 +1,6 @@
 //! The examples of docs/after-publish.md, run as they stand there.
 
+use crate::after_publish::all_ended;
 use crate::drop_partitions::partitioned;
 use crate::fixture::{Outbox, eventually};
 
@@ -27,6 +28,7 @@ async fn run(title: &str, outbox: Outbox) {
         outbox.sql(owner).await;
     }
     outbox.sql(application).await;
+    all_ended(&outbox).await;
     let relay = outbox.relay_of(file.path(), &[]);
     let found = async || {
         let rows = outbox.database.client.simple_query(query).await.unwrap();
