@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
+use crate::cleaning;
 use crate::mode::Mode;
 use crate::oracle::{Committed, Id, Oracle, Partition, Position, Record, fingerprint};
 use crate::plan::{TOPICS, topic};
@@ -90,12 +91,18 @@ impl Consumer {
         let (stopped, compared, runtime) = (Arc::clone(&stop), Arc::clone(&comparisons), Handle::current());
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
             let mut slot = Slot { info: superuser, mode, client: None };
-            let mut stopping = None;
+            let (mut stopping, mut gone) = (None, Vec::new());
             loop {
                 // Asked for before the last round, so that this round reads everything.
                 let last = stopped.load(Ordering::Relaxed);
                 let confirmed = runtime.block_on(slot.confirmed());
+                if mode.swept().is_some() {
+                    gone.extend(runtime.block_on(slot.cleaned()));
+                }
                 let complete = reader.read_to_end();
+                if complete {
+                    gone.drain(..).for_each(|id| reader.oracle.cleaned(id, start.elapsed()));
+                }
                 if let (Some(confirmed), true) = (confirmed, complete) {
                     match confirmed {
                         Confirmed::Position(lsn) => reader.oracle.acknowledged(lsn),
@@ -260,6 +267,13 @@ impl Slot {
             self.client = None;
         }
         confirmed
+    }
+
+    /// Whose rows the relay has removed since the last time; nobody's while PostgreSQL is away.
+    async fn cleaned(&mut self) -> Vec<Id> {
+        let Some(client) = &self.client else { return Vec::new() };
+        let noted = tokio::time::timeout(ANSWER, cleaning::noted(client)).await.ok().and_then(Result::ok);
+        noted.unwrap_or_default()
     }
 
     async fn ask(&mut self) -> Result<Confirmed> {

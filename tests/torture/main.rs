@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this is for")]
 #![expect(clippy::indexing_slicing, reason = "arrays of a fixed size, in the pure parts")]
 
+mod cleaning;
 mod consumer;
 mod dice;
 mod faults;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use cleaning::Action;
 use consumer::Consumer;
 use dice::Dice;
 use faults::World;
@@ -179,6 +181,10 @@ async fn torture(options: &Options) -> Result<bool> {
             );
             Ok(false)
         }
+        Ok(_) if options.mode.swept().is_some() && verdict.cleaned == 0 => {
+            println!("\nfailed: the relay has removed no row: this test is too short, or wrong");
+            Ok(false)
+        }
         Ok(_) => Ok(violations.is_empty()),
     }
 }
@@ -217,6 +223,9 @@ fn totals(
     ];
     if load(&written.partitions) > 0 {
         totals.push(format!("{} partitions were dropped and made anew", load(&written.partitions)));
+    }
+    if verdict.cleaned > 0 {
+        totals.push(format!("{} rows were deleted, marked or dropped by the relay", verdict.cleaned));
     }
     if let (Some(median), Some(worst)) = median_and_worst(&done.fast_shutdowns) {
         totals.push(format!("PostgreSQL's fast shutdown took {median:.2?}, at worst {worst:.2?}"));
@@ -337,6 +346,9 @@ async fn settle(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    if let Some(action) = mode.swept() {
+        action.is_done(&client).await?;
+    }
     world.active.stop().await
 }
 
@@ -380,6 +392,7 @@ fn options() -> Result<Options> {
             "--library" => options.library = value()?,
             "--disks" => options.disks = true,
             "--partitions" => options.mode = Mode::Partitions,
+            "--after-publish" => options.mode = Mode::Swept(Action::parse(&value()?)?),
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }

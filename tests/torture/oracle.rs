@@ -85,10 +85,12 @@ pub(crate) enum Kind {
     Twice,
     /// The header `position` is missing, does not grow, or is another one the second time.
     Position,
+    /// Its row was deleted, marked or dropped before it could be read.
+    Untimely,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Lost,
         Self::Invented,
         Self::Reordered,
@@ -96,6 +98,7 @@ impl Kind {
         Self::Early,
         Self::Twice,
         Self::Position,
+        Self::Untimely,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -107,6 +110,7 @@ impl Kind {
             Self::Early => "early",
             Self::Twice => "twice",
             Self::Position => "position",
+            Self::Untimely => "untimely",
         }
     }
 }
@@ -129,6 +133,8 @@ pub(crate) struct Verdict {
     pub(crate) delivered: usize,
     /// When each record that had come before came again.
     pub(crate) duplicates: Vec<Duration>,
+    /// Rows that were deleted or marked, or were in partitions that were dropped.
+    pub(crate) cleaned: usize,
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -149,6 +155,7 @@ pub(crate) struct Oracle {
     /// The highest position of each partition and source.
     highest: HashMap<(Partition, u64), Position>,
     acknowledged: u64,
+    cleaned: usize,
     duplicates: Vec<(Id, Duration)>,
     violations: Vec<Violation>,
     /// Rows may come by a query, without a position.
@@ -217,6 +224,15 @@ impl Oracle {
         }
     }
 
+    /// The relay has deleted or marked the row of event `id`, or dropped its partition, and since then everything that could be
+    /// read was given to [`Oracle::record`].
+    pub(crate) fn cleaned(&mut self, id: Id, at: Duration) {
+        self.cleaned += 1;
+        if !self.first.contains_key(&id) {
+            self.violation(Kind::Untimely, format!("the row of {id} is gone, and it cannot be read"), at);
+        }
+    }
+
     /// Everything was told: the verdict. Events may come twice in `windows`.
     pub(crate) fn verdict(mut self, windows: &[Window]) -> Verdict {
         let mut delivered = 0;
@@ -268,7 +284,8 @@ impl Oracle {
             }
         }
         let duplicates = self.duplicates.iter().map(|(_, at)| *at).collect();
-        Verdict { committed: self.committed.len(), delivered, duplicates, violations: self.violations }
+        let (committed, cleaned) = (self.committed.len(), self.cleaned);
+        Verdict { committed, delivered, duplicates, cleaned, violations: self.violations }
     }
 
     /// Checks the position of a first occurrence.

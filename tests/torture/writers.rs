@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
+use crate::cleaning::Action;
 use crate::dice::Dice;
 use crate::mode::Mode;
 use crate::oracle::{Committed, Id};
@@ -50,19 +51,22 @@ const KEPT: &str = "20 seconds";
 /// Makes everything that the files of `sql/` make, and what is the torture's own; PostgreSQL's version.
 pub(crate) async fn prepare(superuser: &ConnInfo, mode: Mode) -> Result<String> {
     let client = client(superuser).await?;
+    let swept = mode.swept();
     for sql in [
-        include_str!("../../sql/01_table.sql"),
+        // Its functions are for the role.
+        include_str!("../../sql/02_role.sql"),
+        swept.map_or(include_str!("../../sql/01_table.sql"), Action::table),
         if mode == Mode::Partitions {
             partitions::PREPARE
         } else {
             "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL"
         },
-        include_str!("../../sql/02_role.sql"),
         include_str!("../../sql/03_publication.sql"),
         // A statement that makes a slot may not have written anything before.
         include_str!("../../sql/04_slot.sql"),
         "CREATE TABLE ledger (transaction uuid PRIMARY KEY)",
         mode.sql(),
+        &swept.map(Action::preparation).unwrap_or_default(),
     ] {
         client.batch_execute(sql).await.context("prepare the database")?;
     }
