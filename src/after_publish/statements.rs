@@ -153,8 +153,7 @@ pub(super) fn mark(after: &AfterPublish) -> Job {
     if let Some(column) = &after.published_at_column {
         assignments.push_str(&format!(", {} = now()", identifier(column)));
     }
-    let choice = format!("{status} = {}", literal(&after.pending_value));
-    Job { deed: Deed::Mark(assignments), choice: Some(choice) }
+    Job { deed: Deed::Mark(assignments), choice: Some(after.pending()) }
 }
 
 /// Deletes what is older than the retention; all, if that is nothing. `None` if the table has no column that tells.

@@ -51,12 +51,7 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
     let catalog = control.catalog();
     let Postgres { publication, slot, .. } = &config.postgres;
     let polls = config.polling.is_some();
-    // A poller deletes or marks what it has sent by itself.
-    let survey = if polls {
-        catalog.survey(&config.outbox.tables, publication, slot).await?
-    } else {
-        catalog.survey_for(&config.outbox, &config.after_publish, publication, slot).await?
-    };
+    let survey = catalog.survey_for(&config.outbox, &config.after_publish, publication, slot).await?;
     let wanted = findings::Wanted::new(config, info);
     let mut found =
         if polls { findings::polled(&wanted, &survey) } else { findings::postgres(&wanted, &survey, None) };

@@ -152,7 +152,7 @@ impl Looker<'_> {
             catalog.meant(&self.config.outbox.tables).await?.into_iter().flat_map(|meant| meant.found)
         {
             let name = outbox.table.name;
-            let rows = catalog.count_pending(&name, &polling.pending(), MOST_PENDING).await?;
+            let rows = catalog.count_pending(&name, &polling.after.pending(), MOST_PENDING).await?;
             pending.push((name.to_string(), rows));
         }
         Ok(pending)

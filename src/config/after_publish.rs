@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::settings::Settings;
 use super::value::Mistake;
+use crate::postgres::sql::{identifier, literal};
 
 /// `[after_publish]`, with `poll.pending_value`, which says what rows look like before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,14 @@ pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<
 fn action(settings: &Settings) -> Option<Action> {
     let word = settings.text("after_publish.action")?;
     Action::ALL.into_iter().find(|action| action.as_str() == word)
+}
+
+impl AfterPublish {
+    /// Which rows are pending: an expression of SQL.
+    #[must_use]
+    pub fn pending(&self) -> String {
+        format!("{} = {}", identifier(&self.status_column), literal(&self.pending_value))
+    }
 }
 
 impl Action {

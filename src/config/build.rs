@@ -28,8 +28,8 @@ pub(super) fn config(
     let kafka = kafka(settings, problems);
     let topics = topics(settings, problems);
     let on_rejected = on_rejected(settings, problems);
-    let polling = polling::build(settings, problems);
     let after_publish = after_publish::build(settings, problems);
+    let polling = after_publish.as_ref().and_then(|after| polling::build(settings, after, problems));
     Some(Config {
         postgres: Postgres {
             url: settings.secret("postgres.url")?,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::after_publish::{Action, AfterPublish};
 use super::problem::Problem;
 use super::settings::Settings;
 use super::value::Mistake;
-use crate::poll::{Done, Polling};
+use crate::poll::Polling;
 
 /// Less than this between two looks is a query storm.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -14,7 +15,11 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LARGEST_BATCH: u32 = 100_000;
 
 /// Builds it, and tells what contradicts it; `Some(None)` if rows come from the write-ahead log. Nothing if a value is wrong.
-pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Option<Polling>> {
+pub(super) fn build(
+    settings: &Settings,
+    after: &AfterPublish,
+    problems: &mut Vec<Problem>,
+) -> Option<Option<Polling>> {
     if settings.text("outbox.source")? != "poll" {
         return Some(None);
     }
@@ -22,8 +27,8 @@ pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<
     let mut refuse = |path, mistake| {
         problems.extend(settings.entry(path).map(|entry| entry.problem(mistake)));
     };
-    let action = settings.text("after_publish.action")?;
-    if !matches!(action.as_str(), "mark" | "delete") {
+    let action = after.action.as_str();
+    if !matches!(after.action, Action::Mark | Action::Delete) {
         let mistake = Mistake::new(format!(
             "takes rows out of after_publish.action = \"mark\" or \"delete\", and it is \"{action}\""
         ));
@@ -32,7 +37,7 @@ pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<
             mistake.hint("set after_publish.action: otherwise each look would find all rows again"),
         );
     }
-    if !settings.duration("after_publish.retention")?.is_zero() {
+    if !after.retention.is_zero() {
         let mistake = Mistake::new(
             "does not go with outbox.source = \"poll\": a row that stays as it is would be sent again",
         );
@@ -63,13 +68,6 @@ pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<
     if batch.is_none() {
         refuse("poll.batch", Mistake::new(format!("must be 1 to {LARGEST_BATCH}")));
     }
-    let done = match action.as_str() {
-        "delete" => Done::Delete,
-        _ => Done::Mark {
-            published_value: settings.text("after_publish.published_value")?,
-            published_at_column: settings.optional("after_publish.published_at_column")?,
-        },
-    };
     if problems.len() > before {
         return None;
     }
@@ -77,8 +75,6 @@ pub(super) fn build(settings: &Settings, problems: &mut Vec<Problem>) -> Option<
         interval,
         channel: settings.text("poll.channel")?,
         batch: batch?,
-        status_column: settings.text("after_publish.status_column")?,
-        pending_value: settings.text("poll.pending_value")?,
-        done,
+        after: after.clone(),
     }))
 }

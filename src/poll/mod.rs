@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use poller::Poller;
 
-use crate::postgres::sql::{identifier, literal};
+use crate::config::AfterPublish;
 
 /// What is polled, and how.
 #[derive(Debug, Clone)]
@@ -26,34 +26,8 @@ pub struct Polling {
     pub channel: String,
     /// Rows read at once.
     pub batch: u32,
-    /// The column with the status.
-    pub status_column: String,
-    /// The status of a row that is to be sent.
-    pub pending_value: String,
-    /// What becomes of it then.
-    pub done: Done,
-}
-
-/// What becomes of a row that Kafka has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// It is deleted.
-    Delete,
-    /// Its status is changed.
-    Mark {
-        /// To this.
-        published_value: String,
-        /// The column that gets the time.
-        published_at_column: Option<String>,
-    },
-}
-
-impl Polling {
-    /// Which rows are to be sent: an expression of SQL.
-    #[must_use]
-    pub fn pending(&self) -> String {
-        format!("{} = {}", identifier(&self.status_column), literal(&self.pending_value))
-    }
+    /// Which rows are pending, and what becomes of them then: they are marked or deleted.
+    pub after: AfterPublish,
 }
 
 /// The number of the lock that the one active poller of `name` holds; two names share one with a probability of 1 to 2⁶³.

@@ -88,7 +88,7 @@ impl Poller {
     ) -> Result<Self, Error> {
         control.catalog().execute("begin to poll", &format!("{SESSION}; {LIMIT}")).await?;
         let table = |rows: RowTable| {
-            let (pending, finish) = (polling.pending(), statements::finish(&rows, &polling));
+            let (pending, finish) = (polling.after.pending(), statements::finish(&rows, &polling));
             Table { rows, pending, finish }
         };
         Ok(Self {

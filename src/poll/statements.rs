@@ -1,6 +1,7 @@
 //! The SQL by which a poller ends rows that Kafka has.
 
-use super::{Done, Polling};
+use super::Polling;
+use crate::config::{Action, AfterPublish};
 use crate::postgres::sql::{self, identifier, literal};
 use crate::rows::RowTable;
 
@@ -8,7 +9,7 @@ use crate::rows::RowTable;
 /// that somebody has changed since it was read, which is another event now, and not one that somebody has locked.
 pub(super) fn finish(table: &RowTable, polling: &Polling) -> String {
     let (id, kind) = (identifier(&table.id_column().name), &table.id_column().type_name);
-    let (name, pending) = (sql::table(table.name()), polling.pending());
+    let (name, pending) = (sql::table(table.name()), polling.after.pending());
     let confirmed = format!(
         "WITH confirmed AS (\
            SELECT t.tableoid AS part, t.ctid AS place, sent.number \
@@ -17,15 +18,12 @@ pub(super) fn finish(table: &RowTable, polling: &Polling) -> String {
             WHERE t.{pending} ORDER BY t.{id} FOR UPDATE OF t SKIP LOCKED)"
     );
     let chosen = "t.ctid = c.place AND t.tableoid = c.part RETURNING c.number";
-    match &polling.done {
-        Done::Delete => format!("{confirmed} DELETE FROM {name} t USING confirmed c WHERE {chosen}"),
-        Done::Mark { published_value, published_at_column } => {
-            let status = identifier(&polling.status_column);
-            let at = published_at_column.as_ref();
-            let at =
-                at.map(|column| format!(", {} = clock_timestamp()", identifier(column))).unwrap_or_default();
-            let value = literal(published_value);
-            format!("{confirmed} UPDATE {name} t SET {status} = {value}{at} FROM confirmed c WHERE {chosen}")
-        }
+    if polling.after.action == Action::Delete {
+        return format!("{confirmed} DELETE FROM {name} t USING confirmed c WHERE {chosen}");
     }
+    let AfterPublish { status_column, published_value, published_at_column, .. } = &polling.after;
+    let at = published_at_column.as_ref();
+    let at = at.map(|column| format!(", {} = clock_timestamp()", identifier(column))).unwrap_or_default();
+    let (status, value) = (identifier(status_column), literal(published_value));
+    format!("{confirmed} UPDATE {name} t SET {status} = {value}{at} FROM confirmed c WHERE {chosen}")
 }

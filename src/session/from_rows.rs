@@ -11,7 +11,7 @@ use super::error::Error;
 use super::start::{self, Known, Started};
 use crate::backfill::{Backfill, Plan, Progress, temporary};
 use crate::clock;
-use crate::config::{Config, Postgres};
+use crate::config::{Action, Config, Postgres};
 use crate::findings::{self, Findings, Wanted};
 use crate::poll::{Poller, Polling, lock_key};
 use crate::postgres::connection::Connection;
@@ -55,10 +55,15 @@ pub(super) async fn backfill(
     let in_recovery = survey.server.in_recovery;
     let subjects = Subjects::new(survey, config);
     let tables = subjects.outboxes.iter().filter_map(|outbox| RowTable::new(outbox, &config.outbox));
+    let condition = match config.after_publish.action {
+        // All others were sent before.
+        Action::Mark => config.after_publish.pending(),
+        Action::Keep | Action::Delete | Action::DropPartitions => "true".to_owned(),
+    };
     let plan = Plan {
         slot: name.clone(),
         failover: !in_recovery,
-        tables: tables.map(|table| (table, "true".to_owned())).collect(),
+        tables: tables.map(|table| (table, condition.clone())).collect(),
     };
     let (connection, backfill) = Backfill::begin(plan, &server, connection, &slot, &known.numbers).await?;
     let progress = backfill.progress();
@@ -90,7 +95,7 @@ pub(super) async fn poll(
     let Postgres { publication, slot, .. } = &config.postgres;
     let since = clock::now();
     let survey = loop {
-        let survey = catalog.survey(&config.outbox.tables, publication, slot).await?;
+        let survey = catalog.survey_for(&config.outbox, &config.after_publish, publication, slot).await?;
         known.warn(Findings(findings::polled(&Wanted::new(config, info), &survey)).accept()?);
         let key = lock_key(slot);
         if catalog.try_lock(key).await? {

@@ -280,3 +280,22 @@ async fn without_a_timestamp_column_an_old_row_has_the_present_time() {
     relay.stop().await;
     outbox.database.drop().await;
 }
+
+#[tokio::test]
+async fn of_marked_rows_only_pending_ones_are_sent() {
+    let outbox = outbox(3).await;
+    outbox
+        .sql(
+            "ALTER TABLE outbox ADD status text NOT NULL DEFAULT 'PENDING', ADD published_at timestamptz;
+             UPDATE outbox SET status = 'PUBLISHED' WHERE aggregate_id = 'old 2';
+             GRANT UPDATE (status, published_at) ON outbox TO outbox_relay",
+        )
+        .await;
+    let relay = outbox.relay(&[BACKFILL, "after_publish.action=mark"]);
+    relay.log_says("the stream goes on from there").await;
+    let pending = "SELECT count(*) FROM outbox WHERE status = 'PENDING'";
+    eventually("what was sent is marked", async || outbox.text(pending).await == "0").await;
+    assert_eq!(outbox.keys(), ["old 1", "old 3"]);
+    relay.stop().await;
+    outbox.database.drop().await;
+}

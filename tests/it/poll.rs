@@ -297,3 +297,32 @@ async fn large_rows_do_not_fill_the_memory_and_all_arrive() {
     relay.stop().await;
     site.drop().await;
 }
+
+#[tokio::test]
+async fn what_a_poller_lacks_is_said_with_the_sql_that_mends_it() {
+    let site = Site::create().await;
+    let role = format!("{}_poller", site.outbox.database.name);
+    let found = async |settings: &[&str]| -> Vec<(String, String)> {
+        let settings: Vec<_> = settings.iter().copied().chain([site.url.as_str()]).collect();
+        let output = site.outbox.program(&["check", "--json"], &settings).output().await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |finding: &serde_json::Value, name: &str| finding[name].as_str().unwrap().to_owned();
+        let findings = said["findings"].as_array().unwrap();
+        findings.iter().map(|finding| (text(finding, "id"), text(finding, "fix"))).collect()
+    };
+    site.outbox.sql(&format!("REVOKE ALL ON outbox FROM {role}; GRANT SELECT ON outbox TO {role}")).await;
+    for (settings, right) in [(MARK, "UPDATE (status, published_at)"), (DELETE, "DELETE, UPDATE (id)")] {
+        let [(id, fix)] = found(&settings).await.try_into().unwrap();
+        assert_eq!(id, "after_publish_rights");
+        assert!(fix.contains(&format!("{right} ON public.outbox TO {role}")), "{fix}");
+    }
+    site.outbox
+        .sql(&format!("GRANT UPDATE, DELETE ON outbox TO {role}; ALTER TABLE outbox DROP status"))
+        .await;
+    for settings in [MARK, DELETE] {
+        let [(id, fix)] = found(&settings).await.try_into().unwrap();
+        assert_eq!(id, "after_publish_column");
+        assert!(fix.contains("ADD COLUMN status text NOT NULL DEFAULT 'PENDING'"), "{fix}");
+    }
+    site.drop().await;
+}
