@@ -14,8 +14,8 @@ use crate::ack::{Ack, ConfirmedLsn};
 use crate::in_flight::{InFlight, Sent};
 use crate::lsn::Lsn;
 use crate::outbox::{
-    Event, Header, MappingError, Messages, Record, Rejection, Relations, Router, RowError, Spec, TableError,
-    Token, Topic,
+    Event, Header, MappingError, Messages, Record, Rejection, Relations, Router, RowError, Shard, Spec,
+    TableError, Token, Topic,
 };
 use crate::wal::pgoutput::{Begin, Commit, Insert, Logical, Message, RelationId};
 use crate::wal::{DecodeError, Envelope, Keepalive, PgTimestamp, Timelines};
@@ -29,6 +29,7 @@ pub struct Relay {
     messages: Result<Option<Messages>, MappingError>,
     transaction: Option<Transaction>,
     outbound: Outbound,
+    shard: Option<Shard>,
 }
 
 /// What a session knows when it starts to stream.
@@ -45,6 +46,8 @@ pub struct Start {
     pub timelines: Timelines,
     /// The slot's `confirmed_flush_lsn`, read while the session owns the slot.
     pub confirmed_flush: Lsn,
+    /// Which part of the messages is this relay's; `None`: all. (Of rows, only its own come.)
+    pub shard: Option<Shard>,
     /// `delivery.max_in_flight`, in bytes.
     pub max_in_flight: usize,
     /// `delivery.skip`: ids of events that are passed over.
@@ -119,6 +122,7 @@ impl Relay {
             messages: Messages::new(&start.spec),
             relations: Relations::new(start.spec, start.outboxes),
             transaction: None,
+            shard: start.shard,
             outbound: Outbound {
                 origin,
                 timelines: start.timelines,
@@ -298,8 +302,16 @@ impl Relay {
         match messages.row(&message.content) {
             Some(row) => {
                 let event = Event::read(messages.mapping(), row, open.commit_time, sent)?;
+                // No row filter has kept back those of the other shards.
+                if let Some(shard) = self.shard
+                    && !shard.has(event.key_column()?.as_deref())
+                {
+                    return Ok(Step::Nothing);
+                }
                 self.outbound.event(event, open)
             }
+            // It has no key that could be read: it is where NULL is.
+            None if self.shard.is_some_and(|shard| !shard.has(None)) => Ok(Step::Nothing),
             None => self.outbound.unreadable(message, open),
         }
     }

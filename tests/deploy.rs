@@ -14,6 +14,7 @@ const COMPOSE: &str = include_str!("../docker-compose.yml");
 const UNIT: &str = include_str!("../deploy/systemd/outbox-relay.service");
 const ENVIRONMENT: &str = include_str!("../deploy/systemd/environment");
 const KUBERNETES: &str = include_str!("../deploy/kubernetes/outbox-relay.yaml");
+const SHARDS: &str = include_str!("../deploy/kubernetes/shards.yaml");
 const README: &str = include_str!("../README.md");
 
 type Variables = Vec<(String, String)>;
@@ -37,8 +38,8 @@ fn compose_variables() -> Variables {
 }
 
 /// `- name: NAME`, and `value: VALUE` below it, perhaps after a comment.
-fn kubernetes_variables() -> Variables {
-    let lines = KUBERNETES.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+fn kubernetes_variables(yaml: &str) -> Variables {
+    let lines = yaml.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let mut names = lines.clone();
     let mut variables = Variables::new();
     for value in lines.skip(1) {
@@ -52,8 +53,8 @@ fn kubernetes_variables() -> Variables {
 }
 
 /// The block below `relay.toml: |`.
-fn kubernetes_file() -> String {
-    let (_, rest) = KUBERNETES.split_once("relay.toml: |\n").unwrap();
+fn kubernetes_file(yaml: &str) -> String {
+    let (_, rest) = yaml.split_once("relay.toml: |\n").unwrap();
     let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
     lines.map(|line| format!("{}\n", line.trim())).collect()
 }
@@ -138,9 +139,9 @@ fn the_systemd_unit_is_accepted_with_and_without_what_is_commented_out() {
 
 #[test]
 fn the_kubernetes_example_is_accepted_and_mounts_what_it_reads() {
-    let variables = kubernetes_variables();
+    let variables = kubernetes_variables(KUBERNETES);
     assert_eq!(variables.len(), KUBERNETES.matches("- name: OUTBOX_RELAY_").count());
-    let config = load(Some(&kubernetes_file()), &variables);
+    let config = load(Some(&kubernetes_file(KUBERNETES)), &variables);
     assert_eq!(config.kafka.get("bootstrap.servers"), Some("kafka-bootstrap.kafka.svc:9092"));
     assert_eq!(config.http.unwrap(), "0.0.0.0:9464");
     assert!(seconds(KUBERNETES, "terminationGracePeriodSeconds: ") > config.delivery.drain_timeout);
@@ -152,6 +153,16 @@ fn the_kubernetes_example_is_accepted_and_mounts_what_it_reads() {
 }
 
 #[test]
+fn each_pod_of_the_stateful_set_is_a_shard() {
+    let mut variables = kubernetes_variables(SHARDS);
+    variables.push(("HOSTNAME".to_owned(), "outbox-relay-shards-3".to_owned()));
+    let config = load(Some(&kubernetes_file(SHARDS)), &variables);
+    assert_eq!(config.postgres.slot, "outbox_relay_4_3");
+    assert!(SHARDS.contains("\n  replicas: 4\n") && SHARDS.contains("setup --shards 4 "));
+    assert!(seconds(SHARDS, "terminationGracePeriodSeconds: ") > config.delivery.drain_timeout);
+}
+
+#[test]
 fn every_variable_that_is_written_anywhere_names_a_key() {
     let mut seen = 0;
     for (file, text) in [
@@ -160,6 +171,7 @@ fn every_variable_that_is_written_anywhere_names_a_key() {
         ("outbox-relay.service", UNIT),
         ("environment", ENVIRONMENT),
         ("outbox-relay.yaml", KUBERNETES),
+        ("shards.yaml", SHARDS),
         ("README.md", README),
     ] {
         for name in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {

@@ -36,6 +36,7 @@ impl Session {
             source: Some("7000000000000000001/outbox_relay".to_owned()),
             timelines: Timelines::only(1),
             confirmed_flush: Lsn::new(SLOT),
+            shard: None,
             max_in_flight: 1 << 20,
             skip: HashSet::from([Bytes::from_static(b"skipped")]),
             dead_letters: dead_letters.then(|| Topic::new(b"outbox.dead-letter").unwrap()),

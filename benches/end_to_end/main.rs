@@ -31,6 +31,7 @@ mod role;
 #[expect(dead_code, reason = "the torture does more to servers")]
 #[path = "../../tests/torture/server.rs"]
 mod server;
+mod shards;
 mod slots;
 mod start;
 mod subject;
@@ -63,8 +64,8 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// The scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [&str; 9] =
-    ["start", "idle", "delay", "drain", "clean", "queried", "growth", "peers", "outage"];
+pub(crate) const SCENARIOS: [&str; 10] =
+    ["start", "idle", "delay", "drain", "shards", "clean", "queried", "growth", "peers", "outage"];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -119,6 +120,7 @@ async fn run(options: Options) -> Result<bool> {
             "drain" => drain::run(&bench).await,
             "clean" => clean::run(&bench).await,
             "queried" => queried::run(&bench).await,
+            "shards" => shards::run(&bench).await,
             "growth" => growth::run(&bench).await,
             "peers" => peers::run(&bench).await,
             _ => outage::run(&mut bench).await,

@@ -76,7 +76,12 @@ impl Options {
     }
 
     pub(crate) fn wants(&self, scenario: &str) -> bool {
-        let unasked = if scenario == "peers" { self.peers } else { self.only.is_empty() };
+        let unasked = match scenario {
+            "peers" => self.peers,
+            // Row filters.
+            "shards" => self.only.is_empty() && self.postgres != "14",
+            _ => self.only.is_empty(),
+        };
         unasked || self.only.iter().any(|name| name == scenario)
     }
 

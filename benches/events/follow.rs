@@ -33,6 +33,7 @@ pub(crate) fn relay(timestamp: Option<&str>) -> Relay {
         source: Some("7000000000000000001/outbox_relay".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
+        shard: None,
         max_in_flight: usize::MAX,
         skip: HashSet::new(),
         dead_letters: None,

@@ -52,6 +52,7 @@ async fn postgres(config: &Config, info: &ConnInfo, ahead: &mut Ahead) -> Result
     let Postgres { publication, slot, .. } = &config.postgres;
     let polls = config.polling.is_some();
     let survey = catalog.survey_for(&config.outbox, &config.after_publish, publication, slot).await?;
+    let survey = catalog.with_shards(survey, &config.shard_parts()).await?;
     let wanted = findings::Wanted::new(config, info);
     let mut found =
         if polls { findings::polled(&wanted, &survey) } else { findings::postgres(&wanted, &survey, None) };

@@ -101,6 +101,18 @@ pub struct Setup {
     #[arg(long, conflicts_with = "json")]
     pub print: bool,
 
+    /// For so many relays that share the outbox, each with a part of the keys: shard.count
+    ///
+    /// Makes a publication and a slot for each. Takes PostgreSQL 15 or later.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub shards: Option<u32>,
+
+    /// Print the SQL by which so many relays give over to the new ones
+    ///
+    /// 1 stands for a relay without shards.
+    #[arg(long, value_name = "COUNT", requires = "print", requires = "shards", value_parser = clap::value_parser!(u32).range(1..))]
+    pub from: Option<u32>,
+
     /// Before the slot is made, send the rows that are in the table already
     ///
     /// They go to Kafka in the order of their time and id, and the stream goes on from exactly there. Takes the whole

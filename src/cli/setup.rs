@@ -28,7 +28,9 @@ pub fn run(
 ) -> io::Result<u8> {
     let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
     let variable = |name: &str| Some(environment.get(OsStr::new(name))?.to_str()?.to_owned());
-    let config = match config::load_names(arguments.config.as_deref(), environment.clone(), &arguments.set) {
+    let shards = options.shards.map(|count| ("shard.count".to_owned(), count.to_string()));
+    let set: Vec<_> = arguments.set.iter().cloned().chain(shards).collect();
+    let config = match config::load_names(arguments.config.as_deref(), environment.clone(), &set) {
         Ok(config) => config,
         Err(problems) => {
             write!(err, "error: {problems}")?;
@@ -38,7 +40,11 @@ pub fn run(
     let url = config.url.as_ref();
     if options.print {
         return match setup::role(url, &variable) {
-            Ok(role) => print(out, &setup::whole(&objects(&config, role))).map(|_| 0),
+            Ok(role) => {
+                let objects = objects(&config, role);
+                let sql = options.from.map(|from| setup::change(&objects, from));
+                print(out, &sql.unwrap_or_else(|| setup::whole(&objects))).map(|_| 0)
+            }
             Err(problem) => refused(err, &problem),
         };
     }
@@ -50,6 +56,10 @@ pub fn run(
         Ok(target) => target,
         Err(problem) => return refused(err, &problem),
     };
+    if options.backfill && config.shards > 1 {
+        let problem = "--backfill knows no shards\n\nhint: let one relay without shards send what is there first, or use republish";
+        return refused(err, &problem);
+    }
     let whole = match options.backfill.then(|| load(arguments, environment)).transpose() {
         Ok(whole) => whole,
         Err(problems) => {
@@ -103,6 +113,8 @@ fn objects(config: &Named, role: String) -> Objects {
         publication: config.publication.clone(),
         slot: config.slot.clone(),
         after_publish: config.after_publish.clone(),
+        shards: config.shards,
+        sharding: None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::overrides;
 use super::polling;
 use super::problem::Problem;
 use super::settings::{Settings, missed};
+use super::sharding;
 use super::value::{Mistake, Value};
 use super::{Config, Delivery, Log, LogFormat, LogLevel, Named, OnRejected, Postgres};
 use crate::kafka::NewTopic;
@@ -30,16 +31,22 @@ pub(super) fn config(
     let on_rejected = on_rejected(settings, problems);
     let after_publish = after_publish::build(settings, problems);
     let polling = after_publish.as_ref().and_then(|after| polling::build(settings, after, problems));
+    let shard = sharding::build(settings, outbox.as_ref(), &|| host_name(environment), problems);
+    let own = |name: String| match &shard {
+        Some(Some(sharding)) => sharding.shard.name(&name),
+        _ => name,
+    };
     Some(Config {
         postgres: Postgres {
             url: settings.secret("postgres.url")?,
-            slot: settings.text("postgres.slot")?,
-            publication: settings.text("postgres.publication")?,
+            slot: own(settings.text("postgres.slot")?),
+            publication: own(settings.text("postgres.publication")?),
             create_slot: settings.bool("postgres.create_slot")?,
             backfill: settings.bool("postgres.backfill")?,
         },
         outbox: outbox?,
         polling: polling?,
+        shard: shard?,
         kafka,
         topics: topics?,
         delivery: Delivery {
@@ -64,13 +71,21 @@ pub(super) fn named(
     check_event_type(settings, false, problems);
     let outbox = outbox(settings, problems);
     let after_publish = after_publish::build(settings, problems);
+    let shards = sharding::count(settings, outbox.as_ref(), problems);
     Some(Named {
         url: settings.secret("postgres.url"),
         slot: settings.text("postgres.slot")?,
         publication: settings.text("postgres.publication")?,
         outbox: outbox?,
         after_publish: after_publish?,
+        shards: shards?,
     })
+}
+
+/// The host's name: as Kubernetes gives it to containers, else as the kernel knows it.
+fn host_name(environment: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    environment("HOSTNAME").or_else(of_kernel).map(|name| name.trim_end().to_owned())
 }
 
 /// A connection string that cannot be read. The password file is left for later: its content may change meanwhile.

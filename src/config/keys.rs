@@ -94,6 +94,11 @@ pub static KEYS: &[Key] = &[
     key("route.partition", Kind::Text, Value(""), Works,
         "The column with the partition number. \"\": by the key, as the Java client does it."),
 
+    key("shard.count", Kind::Integer, Value("1"), Works,
+        "Relays that share the tables, each with a part of the keys, on PostgreSQL 15 or later: setup --shards makes a publication and a slot for each, called as postgres.publication and postgres.slot with the layout behind: outbox_relay_4_1."),
+    key("shard.index", Kind::Text, Value(""), Works,
+        "Which of them this one is, from 0. \"\": the number at the end of the host's name, as the pods of a StatefulSet have it."),
+
     key("kafka", Kind::Properties, Map(&[]), Works,
         "librdkafka's own properties, handed over untouched; \"bootstrap.servers\" is required. Those that the guarantees rest on are fixed."),
 

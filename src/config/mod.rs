@@ -19,6 +19,7 @@ mod polling;
 mod problem;
 mod property_names;
 mod settings;
+mod sharding;
 mod suggest;
 mod table_name;
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use value::Kind;
 
 use crate::kafka::NewTopic;
-use crate::outbox::{Spec, Topic};
+use crate::outbox::{Shard, Spec, Topic};
 use crate::poll::Polling;
 use crate::secret::Secret;
 use layers::Layers;
@@ -53,6 +54,8 @@ pub struct Config {
     pub outbox: Spec,
     /// `[poll]`, if `outbox.source` is "poll".
     pub polling: Option<Polling>,
+    /// `[shard]`: which part of the keys is this relay's; `None`: all.
+    pub shard: Option<Sharding>,
     /// `[kafka]`, with the properties that the relay fixes.
     pub kafka: Properties,
     /// `[topics]`: what a topic that does not exist is made with, or nothing to wait for it.
@@ -80,6 +83,17 @@ pub struct Postgres {
     pub create_slot: bool,
     /// Whether the rows that are in the table already are sent before it is made.
     pub backfill: bool,
+}
+
+/// `[shard]`: one of several relays that share the outbox. `[postgres]` then names its own slot and publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharding {
+    /// Which part of the keys it has.
+    pub shard: Shard,
+    /// `postgres.publication`, as it was given.
+    pub publication: String,
+    /// `postgres.slot`, as it was given.
+    pub slot: String,
 }
 
 /// `[delivery]`: limits of what is under way to Kafka, and what becomes of events that it never takes.
@@ -137,6 +151,14 @@ pub enum LogLevel {
     Trace,
 }
 
+impl Config {
+    /// The publications and slots of all shards; none if there is one relay for all keys.
+    #[must_use]
+    pub fn shard_parts(&self) -> Vec<(String, String)> {
+        self.shard.iter().flat_map(Sharding::parts).collect()
+    }
+}
+
 /// What `setup` needs of the configuration: names.
 #[derive(Debug, Clone)]
 pub struct Named {
@@ -150,6 +172,8 @@ pub struct Named {
     pub outbox: Spec,
     /// `[after_publish]`.
     pub after_publish: AfterPublish,
+    /// `shard.count`.
+    pub shards: u32,
 }
 
 /// Reads the configuration: `set` over `environment` over `file` over the defaults.

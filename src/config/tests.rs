@@ -1,6 +1,7 @@
 //! What a configuration gives, whichever way its values come.
 
 mod messages;
+mod shards;
 mod sources;
 mod tables;
 mod wrong_values;
@@ -140,6 +141,7 @@ fn two_values_are_enough() {
             overrides: [],
         },
         polling: None,
+        shard: None,
         kafka: {
             "acks": "all",
             "allow.auto.create.topics": "false",

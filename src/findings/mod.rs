@@ -11,6 +11,7 @@ mod outbox;
 mod polled;
 mod publication;
 mod server;
+mod shards;
 mod slot;
 mod stream;
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub mod kafka;
 
 use std::fmt;
 
-use crate::config::{AfterPublish, Config};
+use crate::config::{AfterPublish, Config, Sharding};
 use crate::disposition::Disposition;
 use crate::lsn::Lsn;
 use crate::outbox::Spec;
@@ -83,6 +84,8 @@ pub struct Wanted<'a> {
     pub database: &'a str,
     /// What the server calls the relay.
     pub application_name: &'a str,
+    /// Where several relays share the outbox.
+    pub sharding: Option<&'a Sharding>,
 }
 
 impl<'a> Wanted<'a> {
@@ -98,6 +101,7 @@ impl<'a> Wanted<'a> {
             after_publish: &config.after_publish,
             database: &info.dbname,
             application_name: &info.application_name,
+            sharding: config.shard.as_ref(),
         }
     }
 }
@@ -114,6 +118,7 @@ pub fn postgres(wanted: &Wanted<'_>, survey: &Survey, known: Option<Lsn>) -> Vec
     }
     let tables: Vec<_> = survey.outboxes().collect();
     findings.extend(publication(survey.publication.as_ref(), &tables, &[], wanted));
+    findings.extend(shards::layout(&survey.shards, &tables, &survey.server, wanted));
     findings.extend(slot::slot(survey, wanted, known));
     findings.extend(after_publish::after_publish(survey, wanted));
     findings.sort_by_key(|finding| finding.level);

@@ -1,6 +1,6 @@
 //! The publication: rows that it leaves out are never seen, so it must hold every outbox table and publish INSERTs.
 
-use super::{Finding, Wanted};
+use super::{Finding, Wanted, shards};
 use crate::outbox::{TableName, TablePattern};
 use crate::postgres::publication::{Publication, Published};
 use crate::postgres::sql::{self, identifier};
@@ -27,11 +27,16 @@ pub fn publication(
         return vec![Finding::stop(
             "publication_missing",
             format!("publication \"{name}\" does not exist in database \"{database}\""),
-            format!(
-                "as the table's owner: CREATE PUBLICATION {} {tables}WITH (publish = 'insert', \
-                 publish_via_partition_root = true)",
-                identifier(name)
-            ),
+            match wanted.sharding {
+                Some(sharding) => {
+                    format!("as the table's owner: outbox-relay setup --shards {}", sharding.shard.count)
+                }
+                None => format!(
+                    "as the table's owner: CREATE PUBLICATION {} {tables}WITH (publish = 'insert', \
+                     publish_via_partition_root = true)",
+                    identifier(name)
+                ),
+            },
         )];
     };
     let mut findings = Vec::new();
@@ -44,6 +49,9 @@ pub fn publication(
     }
     for outbox in outboxes {
         match publication.of(outbox) {
+            Some(published) if wanted.sharding.is_some() => {
+                findings.extend(shards::filter(outbox, published, wanted));
+            }
             Some(published) => findings.extend(row_filter(published, name)),
             None if dropped.contains(&outbox.table.id) => findings.push(table_dropped(outbox, name)),
             None => findings.push(unpublished(publication, name, outbox)),

@@ -3,6 +3,7 @@
 mod after_publish;
 mod changes;
 mod connection;
+mod shards;
 mod tenants;
 
 use super::*;
@@ -34,6 +35,7 @@ fn healthy() -> Survey {
     let mut columns: Vec<_> = names.iter().map(|name| column(name, 25, "text")).collect();
     columns[5] = column("created_at", 1184, "timestamp with time zone");
     Survey {
+        shards: Vec::new(),
         server: Settings {
             version_num: 170_011,
             version: "17.11".to_owned(),

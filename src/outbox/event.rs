@@ -75,6 +75,19 @@ impl<'a> Event<'a> {
     }
 }
 
+impl Event<'_> {
+    /// The value of the column that makes its key, the first one if there are several; `None` for SQL NULL.
+    ///
+    /// # Errors
+    /// As [`Event::read`].
+    pub fn key_column(&self) -> Result<Option<Bytes>, RowError> {
+        match self.mapping.key_field() {
+            Some(field) => self.mapping.read(&self.row, field),
+            None => Ok(None),
+        }
+    }
+}
+
 impl Mapping {
     /// What is made of one column of a row; `None` for SQL NULL.
     pub(super) fn read(&self, row: &Tuple, field: &Field) -> Result<Option<Bytes>, RowError> {

@@ -164,6 +164,15 @@ fn own_name(table: &TableName, placeholder: &str, functions: &[Function]) -> Opt
 }
 
 impl Mapping {
+    /// The first column of the key.
+    pub(super) fn key_field(&self) -> Option<&Field> {
+        match &self.key {
+            Source::Fixed(_) => None,
+            Source::Column(field) => Some(field),
+            Source::Composed(parts) => parts.iter().find_map(Part::field),
+        }
+    }
+
     /// Whether a column of this base type can be the timestamp column.
     ///
     /// # Errors

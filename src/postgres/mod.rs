@@ -14,6 +14,7 @@ pub mod listener;
 pub mod outboxes;
 pub mod publication;
 pub mod rows;
+pub mod shards;
 pub mod slot_wait;
 pub mod sql;
 pub mod survey;

@@ -21,7 +21,7 @@ pub struct Meant {
 /// A table that a pattern means, and that was not there before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Newcomer {
-    /// The table, without its columns.
+    /// The table.
     pub outbox: Outbox,
     /// Whether rows were written into it, be they still there or not.
     pub written: bool,
@@ -78,12 +78,15 @@ impl Catalog {
         entries: &[TablePattern],
         known: &[RelationId],
     ) -> Result<Vec<Newcomer>, Error> {
+        let mut found = self.meant_by_patterns(entries).await?;
+        found.retain(|outbox| !known.contains(&outbox.table.id));
+        if !found.is_empty() {
+            self.with_columns(&mut found).await?;
+        }
         let mut newcomers = Vec::new();
-        for outbox in self.meant_by_patterns(entries).await? {
-            if !known.contains(&outbox.table.id) {
-                let written = self.written(outbox.table.id).await?;
-                newcomers.push(Newcomer { outbox, written });
-            }
+        for outbox in found {
+            let written = self.written(outbox.table.id).await?;
+            newcomers.push(Newcomer { outbox, written });
         }
         Ok(newcomers)
     }

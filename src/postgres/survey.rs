@@ -12,6 +12,7 @@ use super::control::{Catalog, Slot, Table, wrong};
 use super::error::Error;
 use super::outboxes::{self, Meant};
 use super::publication::Publication;
+use super::shards::ShardSeen;
 use crate::config::AfterPublish;
 use crate::outbox::{Spec, TableName, TablePattern};
 use crate::wal::pgoutput::RelationId;
@@ -31,7 +32,12 @@ pub struct Survey {
     pub slot: Option<Slot>,
     /// What may be done with published rows, for each table that is there; nothing if they are kept.
     pub cleaning: Vec<Cleaning>,
+    /// All shards of the layout; none if there is only one relay.
+    pub shards: Vec<ShardSeen>,
 }
+
+/// The first release whose publications have row filters.
+const LISTS_FILTERS: u32 = 150_000;
 
 /// A server: its version, and what it is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +163,7 @@ impl Catalog {
             }
         }
         Ok(Survey {
+            shards: Vec::new(),
             role: self.role().await?,
             publication: self.publication(publication, slot_name, server.version_num).await?,
             slot,
@@ -180,6 +187,17 @@ impl Catalog {
         let mut survey = self.survey(&outbox.tables, publication, slot_name).await?;
         survey.cleaning = self.cleanings(&survey, after, outbox, None).await?;
         Ok(survey)
+    }
+
+    /// `survey` with what is seen of all shards of a layout, which are these publications and slots.
+    ///
+    /// # Errors
+    /// If a query fails.
+    pub async fn with_shards(&self, survey: Survey, parts: &[(String, String)]) -> Result<Survey, Error> {
+        if parts.is_empty() || survey.server.version_num < LISTS_FILTERS {
+            return Ok(survey);
+        }
+        Ok(Survey { shards: self.shards(parts).await?, ..survey })
     }
 
     async fn settings(&self) -> Result<Settings, Error> {

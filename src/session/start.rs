@@ -86,6 +86,7 @@ pub(super) async fn start(
         let publication = &config.postgres.publication;
         let survey =
             catalog.survey_for(&config.outbox, &config.after_publish, publication, slot_name).await?;
+        let survey = catalog.with_shards(survey, &config.shard_parts()).await?;
         let in_use = known.accepts(config, info, &survey)?;
         if let Some(slot) = &survey.slot {
             known.confirmed = slot.confirmed_flush;
@@ -160,6 +161,7 @@ pub(super) fn relay(
         spec: config.outbox.clone(),
         outboxes: outboxes.collect(),
         source,
+        shard: config.shard.as_ref().map(|sharding| sharding.shard),
         timelines,
         confirmed_flush,
         skip: config.delivery.skip.iter().map(|id| Bytes::from(id.clone())).collect(),

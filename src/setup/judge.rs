@@ -67,6 +67,20 @@ pub(super) fn standby(session: &Session) -> Option<Finding> {
     })
 }
 
+/// A server without row filters.
+pub(super) fn too_old(session: &Session, objects: &Objects) -> Option<Finding> {
+    (objects.shards > 1 && session.version < 150_000).then(|| {
+        Finding::stop(
+            "shard_version",
+            format!(
+                "the server is older than PostgreSQL 15, and --shards {} needs row filters of publications",
+                objects.shards
+            ),
+            "upgrade the server, or let one relay send everything",
+        )
+    })
+}
+
 /// What it means that the server did not make something.
 pub(super) fn refused(
     kind: Kind,
@@ -158,7 +172,15 @@ mod tests {
         let needed = [("postgres.url", "postgres://r@db/shop"), ("kafka.bootstrap.servers", "kafka:9092")];
         let needed = needed.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let after_publish = crate::config::load(None, [], &needed).unwrap().after_publish;
-        Objects { outbox: spec, role: name(), publication: name(), slot: name(), after_publish }
+        Objects {
+            outbox: spec,
+            role: name(),
+            publication: name(),
+            slot: name(),
+            after_publish,
+            shards: 1,
+            sharding: None,
+        }
     }
 
     fn outbox() -> TableName {

@@ -7,7 +7,7 @@ use super::published;
 use super::report::{Kind, Part, Report, State};
 use super::rows;
 use super::script::{self, Objects};
-use crate::config::{Action, Config};
+use crate::config::{Action, Config, Sharding};
 use crate::findings::{self, Finding, Level, Wanted};
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::control::{Catalog, Control, OpenTransaction, Slot};
@@ -38,7 +38,7 @@ pub async fn make(
     catalog.execute("prepare the session", PINNED).await?;
     let session = look::session(&catalog).await?;
     let mut report = Report::about(&server);
-    if let Some(problem) = judge::standby(&session) {
+    if let Some(problem) = judge::standby(&session).or_else(|| judge::too_old(&session, objects)) {
         report.problems.push(problem);
         return Ok(report);
     }
@@ -47,10 +47,24 @@ pub async fn make(
     work.tables().await?;
     work.role().await?;
     work.rights().await?;
-    let publication_is_new = work.publication().await?;
-    work.slot(&server, publication_is_new, progress, backfill).await?;
-    let found = work.find().await?.1;
-    work.report.problems.extend(judge::remains(found));
+    let parts = objects.parts();
+    let mut new = Vec::new();
+    for part in &parts {
+        work.objects = part;
+        new.push(work.publication().await?);
+    }
+    for (part, publication_is_new) in parts.iter().zip(new) {
+        work.objects = part;
+        work.slot(&server, publication_is_new, progress, backfill).await?;
+    }
+    for part in &parts {
+        work.objects = part;
+        for problem in judge::remains(work.find().await?.1) {
+            if !work.report.problems.contains(&problem) {
+                work.report.problems.push(problem);
+            }
+        }
+    }
     Ok(work.report)
 }
 
@@ -216,9 +230,11 @@ impl Work<'_> {
 
     /// What is there, and what the relay would find.
     async fn find(&self) -> Result<(Survey, Vec<Finding>), Error> {
-        let Objects { outbox, publication, slot, role, .. } = self.objects;
+        let Objects { outbox, publication, slot, role, sharding, .. } = self.objects;
         let after_publish = &self.objects.after_publish;
-        let mut survey = self.catalog.survey(&outbox.tables, publication, slot).await?;
+        let survey = self.catalog.survey(&outbox.tables, publication, slot).await?;
+        let parts: Vec<_> = sharding.iter().flat_map(Sharding::parts).collect();
+        let mut survey = self.catalog.with_shards(survey, &parts).await?;
         // For the role of the relay, not for who works here.
         if look::role(&self.catalog, role).await?.is_some() {
             survey.cleaning = self.catalog.cleanings(&survey, after_publish, outbox, Some(role)).await?;
@@ -233,6 +249,7 @@ impl Work<'_> {
             after_publish,
             database: &self.session.database,
             application_name: &self.application_name,
+            sharding: sharding.as_ref(),
         };
         let found = findings::postgres(&wanted, &survey, None);
         Ok((survey, found))

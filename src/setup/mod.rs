@@ -12,6 +12,7 @@ mod published;
 mod report;
 mod rows;
 mod script;
+mod shards;
 mod table;
 mod target;
 
@@ -19,4 +20,5 @@ pub use make::make;
 pub use report::{Kind, Part, Report, State};
 pub use rows::Rows;
 pub use script::{DEFAULT_ROLE, Objects, whole};
+pub use shards::change;
 pub use target::{Target, TargetError, administrator, role, target};

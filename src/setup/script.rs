@@ -2,8 +2,8 @@
 //!
 //! With default names it is those files, byte for byte. Each part must run in a transaction of its own, in this order.
 
-use super::{published, table};
-use crate::config::{Action, AfterPublish};
+use super::{published, shards, table};
+use crate::config::{Action, AfterPublish, Sharding};
 use crate::outbox::{Spec, TableName, TablePattern};
 use crate::postgres::sql::{self, identifier, literal};
 
@@ -20,6 +20,10 @@ pub struct Objects {
     pub slot: String,
     /// What becomes of published rows.
     pub after_publish: AfterPublish,
+    /// `shard.count`: with more than one, publication and slot are called so with the layout behind.
+    pub shards: u32,
+    /// The shard whose publication and slot these are.
+    pub sharding: Option<Sharding>,
 }
 
 impl Objects {
@@ -51,8 +55,11 @@ pub fn whole(objects: &Objects) -> String {
         false => published::rights(objects, &name),
     };
     let rights: String = objects.named().filter_map(served).collect();
-    [table::head().to_owned(), made.join("\n"), role(objects), rights, publication(objects), slot(objects)]
-        .concat()
+    let (publications, slots) = match objects.shards {
+        0 | 1 => (publication(objects), slot(objects)),
+        _ => (shards::all(objects), objects.parts().iter().map(slot).collect()),
+    };
+    [table::head().to_owned(), made.join("\n"), role(objects), rights, publications, slots].concat()
 }
 
 /// Makes one table.
@@ -80,6 +87,9 @@ pub(super) fn role(objects: &Objects) -> String {
 
 /// Makes the publication.
 pub(super) fn publication(objects: &Objects) -> String {
+    if objects.sharding.is_some() {
+        return shards::publication(objects);
+    }
     let name = identifier(&objects.publication);
     let pubname = ("pubname = 'outbox_relay'", format!("pubname = {}", literal(&objects.publication)));
     let tables: Vec<_> = objects.named().map(|name| sql::table(&name)).collect();
@@ -156,6 +166,14 @@ pub(super) fn fill(file: &str, replacements: &[(&str, String)]) -> String {
     filled
 }
 
+/// A block, its quotes being others than `$$` if a name in it has that.
+pub(super) fn tagged(block: &str) -> String {
+    let inner = block.strip_prefix("DO $$").and_then(|block| block.strip_suffix("\n$$;\n"));
+    let Some(inner) = inner else { return block.to_owned() };
+    let tag = tag(&[("", inner.to_owned())]);
+    format!("DO {tag}{inner}\n{tag};\n")
+}
+
 /// The quotes around a block: `$$`, unless a name has that in it.
 fn tag(replacements: &[(&str, String)]) -> String {
     let mut tag = "$$".to_owned();
@@ -214,6 +232,8 @@ pub(super) mod tests {
                 published_at_column: Some("published_at".to_owned()),
                 timestamp_zone: "UTC".to_owned(),
             },
+            shards: 1,
+            sharding: None,
         }
     }
 

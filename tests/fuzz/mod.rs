@@ -112,6 +112,7 @@ fn relay_of(spec: Spec, confirmed_flush: Lsn) -> Relay {
         source: Some("7000000000000000001/outbox_relay".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush,
+        shard: None,
         max_in_flight: 1 << 20,
         skip: HashSet::new(),
         dead_letters: None,

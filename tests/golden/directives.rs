@@ -34,6 +34,7 @@ pub(crate) fn start(sql: &str) -> Start {
         source: Some("7000000000000000001/golden".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::ZERO,
+        shard: None,
         max_in_flight: usize::MAX,
         skip: HashSet::new(),
         dead_letters: None,

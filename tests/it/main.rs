@@ -38,6 +38,7 @@ mod routing;
 mod servers;
 mod setup;
 mod setup_waits;
+mod shards;
 mod status;
 mod stream;
 mod tables;

@@ -23,6 +23,7 @@ fn relay(prefix: Option<&str>) -> Relay {
         source: Some("7/slot".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::new(50),
+        shard: None,
         max_in_flight: usize::MAX,
         skip: HashSet::from([Bytes::from_static(b"skipped")]),
         dead_letters: None,

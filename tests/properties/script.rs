@@ -302,6 +302,7 @@ impl Script {
             source: Some(SOURCE.to_owned()),
             timelines: Timelines::from_history(2, &format!("1\t{}\tpromoted\n", self.switch)).unwrap(),
             confirmed_flush,
+            shard: None,
             max_in_flight: self.max_in_flight,
             skip: HashSet::from([Bytes::from_static(SKIPPED.as_bytes())]),
             dead_letters: self.dead_letters.then(|| Topic::new(b"outbox.dead-letter").unwrap()),

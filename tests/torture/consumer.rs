@@ -306,9 +306,10 @@ pub(crate) async fn is_done(client: &Client, mode: Mode, end: u64) -> Result<boo
     Ok(client.query_one(sql, &[]).await?.get::<_, i64>(0) == 0)
 }
 
-/// The slot's `confirmed_flush_lsn`, as a number.
+/// The slot's `confirmed_flush_lsn`, as a number; of several shards, the lowest.
 pub(crate) async fn confirmed(client: &Client) -> Result<u64> {
-    let sql = "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = 'outbox_relay'";
-    let row = client.query_opt(sql, &[]).await?.context("there is no slot")?;
-    Ok(row.get::<_, i64>(0).try_into()?)
+    let sql = "SELECT (min(confirmed_flush_lsn) - '0/0')::int8 FROM pg_replication_slots \
+                WHERE slot_name ~ '^outbox_relay(_[0-9]+_[0-9]+)?$'";
+    let row = client.query_one(sql, &[]).await?;
+    Ok(row.get::<_, Option<i64>>(0).context("there is no slot")?.try_into()?)
 }

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) relays: Relays,
     /// The relay that streams, or tries to.
     pub(crate) active: Relay,
+    /// Those of the other shards.
+    pub(crate) others: Vec<Relay>,
     pub(crate) dice: Dice,
     pub(crate) count: Count,
     /// What is worth a line in the log of faults.
@@ -53,6 +55,14 @@ impl World {
     /// Does what `step` says; when the fault is over, so that recovery may begin.
     pub(crate) async fn inflict(&mut self, step: Step) -> Result<Instant> {
         self.active.still_runs()?;
+        for (index, other) in (1..).zip(&mut self.others) {
+            other.still_runs()?;
+            if self.dice.once_in(2) {
+                self.count.kills += 1;
+                other.kill().await?;
+                *other = self.relays.start_shard(index)?;
+            }
+        }
         match step.fault {
             Fault::RelayKilled => self.kill_at(step.moment).await?,
             Fault::RelayStopped => {
@@ -290,7 +300,8 @@ impl World {
 }
 
 async fn walsender(client: &Client) -> Result<Option<u32>> {
-    let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'outbox_relay'";
+    // Of several shards, the first's.
+    let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name ~ '^outbox_relay(_[0-9]+_0)?$'";
     // A backfill may not have made it yet.
     let pid: Option<i32> = client.query_opt(sql, &[]).await?.and_then(|row| row.get(0));
     Ok(pid.map(u32::try_from).transpose()?)

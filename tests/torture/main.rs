@@ -60,6 +60,8 @@ struct Options {
     library: String,
     /// File systems can be mounted, so that disks can be full.
     disks: bool,
+    /// Relays that share the outbox.
+    shards: u32,
 }
 
 impl Options {
@@ -113,7 +115,7 @@ async fn torture(options: &Options) -> Result<bool> {
     let servers = Servers::start(&options.postgres, &advertised, options.disks)?;
     postgres.lead_to(servers.postgres_address.clone());
     kafka.lead_to(servers.kafka_behind.clone());
-    let version = writers::prepare(&servers.superuser, options.mode).await?;
+    let version = writers::prepare(&servers.superuser, options.mode, options.shards).await?;
     consumer::make_topics(&servers.kafka_address).await?;
 
     let start = Instant::now();
@@ -125,11 +127,27 @@ async fn torture(options: &Options) -> Result<bool> {
         ([&postgres, &kafka].map(|proxy| proxy.address.port()), folder.join("relay.log"));
     let mut relays = Relays::new(options.program.clone(), ports, options.mode, &log_of_relays, dice(0))?;
     relays.live_with(&options.library, &names, &clock);
+    relays.share(options.shards);
     let active = relays.start()?;
+    let others = (1..options.shards).map(|index| relays.start_shard(index)).collect::<Result<_>>()?;
     let (dice_of_world, count, notes) = (dice(1), faults::Count::default(), Vec::new());
-    let mut world =
-        World { servers, postgres, kafka, names, clock, relays, active, dice: dice_of_world, count, notes };
+    let mut world = World {
+        servers,
+        postgres,
+        kafka,
+        names,
+        clock,
+        relays,
+        active,
+        others,
+        dice: dice_of_world,
+        count,
+        notes,
+    };
     world.active.is("streaming").await?;
+    for other in &mut world.others {
+        other.is("streaming").await?;
+    }
     let mut writers = Writers::start(&info, options.seed, options.mode, start, &tell);
     let written = Arc::clone(&writers.count);
     let mut probes = Probes::new(info.clone(), options.mode, dice(2), start, tell);
@@ -268,6 +286,9 @@ async fn go_wrong(
             continue;
         }
         let probe = await_probe(world, probes, consumer).await.with_context(|| format!("after {name}"))?;
+        for other in &mut world.others {
+            other.is("streaming").await.with_context(|| format!("after {name}"))?;
+        }
         let (recovery, now) = (ended.elapsed(), start.elapsed());
         log.say(now, format!("  back after {:.3} s", recovery.as_secs_f64()))?;
         let last = open.len();
@@ -349,6 +370,9 @@ async fn settle(
     if let Some(action) = mode.swept() {
         action.is_done(&client).await?;
     }
+    for other in &mut world.others {
+        other.stop().await?;
+    }
     world.active.stop().await
 }
 
@@ -362,6 +386,7 @@ fn options() -> Result<Options> {
         program: PathBuf::from(env!("CARGO_BIN_EXE_outbox-relay")),
         library: String::new(),
         disks: false,
+        shards: 1,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -393,9 +418,13 @@ fn options() -> Result<Options> {
             "--disks" => options.disks = true,
             "--partitions" => options.mode = Mode::Partitions,
             "--after-publish" => options.mode = Mode::Swept(Action::parse(&value()?)?),
+            "--shards" => options.shards = value()?.parse().context("--shards")?,
             "--program" => options.program = PathBuf::from(value()?),
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }
+    }
+    if options.shards > 1 && !matches!(options.mode, Mode::Log | Mode::Partitions) {
+        bail!("--shards: backfill, polling and after_publish know no shards");
     }
     Ok(options)
 }

@@ -24,6 +24,7 @@ pub(crate) struct Relays {
     log: PathBuf,
     dice: Dice,
     started: u32,
+    shards: u32,
 }
 
 /// One of them, running. Killed when dropped.
@@ -65,6 +66,7 @@ impl Relays {
             log: log.to_owned(),
             dice,
             started: 0,
+            shards: 1,
         })
     }
 
@@ -74,8 +76,19 @@ impl Relays {
         self.environment.extend([names.environment(), clock.environment()]);
     }
 
-    /// Starts one, with limits that are now generous and now narrow.
+    /// So many share the outbox.
+    pub(crate) fn share(&mut self, shards: u32) {
+        self.shards = shards;
+        self.arguments.push(format!("shard.count={shards}"));
+    }
+
+    /// Starts one; of several shards, the first.
     pub(crate) fn start(&mut self) -> Result<Relay> {
+        self.start_shard(0)
+    }
+
+    /// Starts the one of a shard, with limits that are now generous and now narrow.
+    pub(crate) fn start_shard(&mut self, index: u32) -> Result<Relay> {
         self.started += 1;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut log = OpenOptions::new().append(true).open(&self.log)?;
@@ -85,6 +98,9 @@ impl Relays {
         command.arg("run").args(["--set", &format!("http.listen=127.0.0.1:{port}")]);
         for argument in &self.arguments {
             command.args(["--set", argument]);
+        }
+        if self.shards > 1 {
+            command.args(["--set", &format!("shard.index={index}")]);
         }
         // One of them at a time: together they would be slower than the writers.
         match self.dice.between(0, 4) {

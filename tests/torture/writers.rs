@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use outbox_relay::outbox::Shard;
 use outbox_relay::postgres::conninfo::ConnInfo;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
@@ -49,7 +50,7 @@ const KEYS: u64 = 50;
 const KEPT: &str = "20 seconds";
 
 /// Makes everything that the files of `sql/` make, and what is the torture's own; PostgreSQL's version.
-pub(crate) async fn prepare(superuser: &ConnInfo, mode: Mode) -> Result<String> {
+pub(crate) async fn prepare(superuser: &ConnInfo, mode: Mode, shards: u32) -> Result<String> {
     let client = client(superuser).await?;
     let swept = mode.swept();
     for sql in [
@@ -61,16 +62,33 @@ pub(crate) async fn prepare(superuser: &ConnInfo, mode: Mode) -> Result<String> 
         } else {
             "ALTER TABLE outbox ALTER aggregate_id DROP NOT NULL"
         },
-        include_str!("../../sql/03_publication.sql"),
-        // A statement that makes a slot may not have written anything before.
-        include_str!("../../sql/04_slot.sql"),
         "CREATE TABLE ledger (transaction uuid PRIMARY KEY)",
         mode.sql(),
         &swept.map(Action::preparation).unwrap_or_default(),
     ] {
         client.batch_execute(sql).await.context("prepare the database")?;
     }
+    // A statement that makes a slot may not have written anything before.
+    for sql in publications_and_slots(shards) {
+        client.batch_execute(&sql).await.context("prepare the database")?;
+    }
     Ok(client.query_one("SHOW server_version", &[]).await?.get(0))
+}
+
+/// Those of all shards: all publications first.
+fn publications_and_slots(shards: u32) -> Vec<String> {
+    let (publication, slot) =
+        (include_str!("../../sql/03_publication.sql"), include_str!("../../sql/04_slot.sql"));
+    if shards == 1 {
+        return vec![publication.to_owned(), slot.to_owned()];
+    }
+    let filtered = |shard: Shard| {
+        let filter = shard.filter("aggregate_id", "text").unwrap_or_default();
+        let (own, table) = (shard.name("outbox_relay"), "FOR TABLE public.outbox");
+        publication.replace("outbox_relay", &own).replace(table, &format!("{table} WHERE {filter}"))
+    };
+    let slots = Shard::all(shards).map(|shard| slot.replace("outbox_relay", &shard.name("outbox_relay")));
+    Shard::all(shards).map(filtered).chain(slots).collect()
 }
 
 impl Writers {

@@ -104,6 +104,9 @@ fn people_see_each_value_and_where_it_was_given() {
     route.key                         = "{aggregate_id}"                 # default
     route.partition                   = ""                               # default
 
+    shard.count                       = 1                                # default
+    shard.index                       = ""                               # default
+
     kafka.acks                        = "all"                            # fixed
     kafka.allow.auto.create.topics    = "false"                          # fixed
     kafka.bootstrap.servers           = "kafka:9092"                     # relay.toml, line 22
@@ -181,6 +184,8 @@ fn programs_get_types_and_every_key() {
       "route.topic": {"value": "outbox.event.{aggregate_type}", "origin": "default"},
       "route.key": {"value": "{aggregate_id}", "origin": "default"},
       "route.partition": {"value": "", "origin": "default"},
+      "shard.count": {"value": 1, "origin": "default"},
+      "shard.index": {"value": "", "origin": "default"},
       "kafka.acks": {"value": "all", "origin": "fixed"},
       "kafka.allow.auto.create.topics": {"value": "false", "origin": "fixed"},
       "kafka.bootstrap.servers": {"value": "kafka:9092", "origin": "relay.toml, line 22"},

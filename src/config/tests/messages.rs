@@ -47,7 +47,7 @@ fn unknown_keys_are_told_with_the_nearest_one() {
         hint: did you mean outbox.columns?
 
       whatever (relay.toml, line 10): unknown key
-        hint: the sections are postgres, outbox, tables, route, kafka, topics, delivery, state, after_publish, poll, http, log
+        hint: the sections are postgres, outbox, tables, route, shard, kafka, topics, delivery, state, after_publish, poll, http, log
 
       log.levle (--set): unknown key
         hint: did you mean log.level?
