@@ -56,8 +56,12 @@ impl Outbound {
             return Ok(Step::Skipped(String::from_utf8_lossy(id).into_owned()));
         }
         self.tally.count(event.timestamp_replaced);
-        let stamps = self.origin.as_ref().map(|origin| origin.stamps(open));
-        let routed = self.router.route(event, self.in_flight.next_token(), stamps.into_iter().flatten())?;
+        let token = self.in_flight.next_token();
+        // Two calls, because an array is cheaper than an iterator that may be empty.
+        let routed = match &self.origin {
+            Some(origin) => self.router.route(event, token, origin.stamps(open))?,
+            None => self.router.route(event, token, [])?,
+        };
         self.step(routed, open)
     }
 
