@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::disposition::Disposition;
 use crate::feedback::Feedback;
-use crate::findings::{self, Findings, Wanted};
+use crate::findings::{self, Findings, Level, Wanted};
 use crate::metrics::{Deliveries, End, Metrics};
 use crate::outbox::TableError;
 use crate::pace::Pace;
@@ -360,6 +360,7 @@ impl<'a> Session<'a> {
     /// What the catalog has now.
     fn looked(&mut self, Looked { publication, slot, dropped, newcomers }: Looked) -> Result<(), Error> {
         let now = clock::now();
+        let doubted = self.control.take_doubt();
         for table in self.control.forget(&dropped) {
             tracing::info!("table \"{table}\" was dropped");
         }
@@ -380,6 +381,11 @@ impl<'a> Session<'a> {
         let outboxes: Vec<_> = self.control.outboxes().iter().collect();
         let wanted = Wanted::new(self.config, self.control.server());
         found.extend(findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted));
+        let stops = found.iter().any(|finding| finding.level != Level::Warn);
+        if stops && !doubted {
+            self.control.doubt(now);
+            return Ok(());
+        }
         found.extend(self.known.publication_seen(publication, &outboxes, self.config));
         self.known.warn(Findings(found).accept()?);
         self.status.slot_seen(slot.as_deref(), now);

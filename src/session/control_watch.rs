@@ -37,6 +37,8 @@ pub(super) struct ControlWatch {
     patience: Duration,
     /// The stream was silent the last time.
     silent: bool,
+    /// The last look showed what would stop the relay.
+    doubted: bool,
 }
 
 /// What is watched.
@@ -129,6 +131,7 @@ impl ControlWatch {
             look_at: now,
             patience,
             silent: false,
+            doubted: false,
         }
     }
 
@@ -168,6 +171,19 @@ impl ControlWatch {
                 Answer::State(tokio::time::timeout(limit, looked).await.unwrap_or_else(late))
             }));
         }
+    }
+
+    /// Looks again at once, because what the last look has shown would stop the relay, and may have been seen by halves. A look
+    /// is several queries, and not even one is of one moment: what `pg_publication_tables` calls waits for the lock of a table
+    /// that is being dropped, and then sees what its query cannot see yet.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubted = true;
+        self.look_at = now;
+    }
+
+    /// Whether the look before this one was doubted, which this one is not then.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubted)
     }
 
     /// Waits for an answer, or for the connection's end.

@@ -1,6 +1,7 @@
 //! Tables that change while their rows are streamed, and tables that are none of the relay's.
 
-use crate::fixture::Outbox;
+use crate::fixture::{Outbox, eventually};
+use crate::servers::client;
 
 /// Counted since the relay began; 0 if never.
 const IGNORED: &str = "outbox_relay_ignored_changes_total";
@@ -94,6 +95,40 @@ async fn a_table_may_be_dropped_and_made_again_while_streaming() {
     outbox.insert("later").await;
     outbox.all_confirmed().await;
     assert_eq!(outbox.keys(), ["later", "new", "old"]);
+    relay.stop().await;
+    outbox.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_table_is_made_again_while_the_relay_waits_to_look_at_it() {
+    let outbox = Outbox::create().await;
+    let relay = outbox.relay(&[]);
+    relay.ready().await;
+    outbox.looked_again().await;
+    let somebody = client(&outbox.database.info()).await;
+    let began = outbox.text("clock_timestamp()").await;
+    somebody
+        .batch_execute(
+            "BEGIN;
+             ALTER TABLE outbox RENAME TO old;
+             CREATE TABLE outbox (LIKE old INCLUDING ALL);
+             DROP TABLE old;
+             ALTER PUBLICATION outbox_relay ADD TABLE outbox",
+        )
+        .await
+        .unwrap();
+    // Not every release waits for a table that it looks at in the publication.
+    let at_it = format!(
+        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = 'outbox_relay'
+                 AND query_start > '{began}' AND (wait_event_type = 'Lock' OR query LIKE '%confirmed_flush_lsn%'))"
+    );
+    eventually("the relay looks at its publication", async || outbox.text(&at_it).await == "true").await;
+    somebody.batch_execute("COMMIT").await.unwrap();
+    outbox.insert("new").await;
+    outbox.looked_again().await;
+    outbox.insert("later").await;
+    outbox.all_confirmed().await;
+    assert_eq!(outbox.keys(), ["later", "new"]);
     relay.stop().await;
     outbox.database.drop().await;
 }
