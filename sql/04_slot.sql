@@ -16,6 +16,7 @@
 DO $$
 DECLARE
     existing record;
+    made record;
 BEGIN
     SELECT slot_name, plugin, database INTO existing
     FROM pg_catalog.pg_replication_slots WHERE slot_name = 'outbox_relay';
@@ -26,11 +27,13 @@ BEGIN
             RAISE EXCEPTION 'slot "outbox_relay" exists, with plugin % in database %, expected pgoutput in %',
                 coalesce(existing.plugin, '(none)'), coalesce(existing.database, '(none)'), current_database();
         END IF;
+    -- Assigned, not PERFORMed: a query's snapshot is lost if the server reads meanwhile that tables were made or dropped
+    -- ("snapshot reference … is not owned by resource owner"), and an expression needs none.
     ELSIF current_setting('server_version_num')::int >= 170000 THEN
         -- failover: standbys that synchronise slots keep a copy, so the relay can go on after a promotion.
-        PERFORM pg_catalog.pg_create_logical_replication_slot('outbox_relay', 'pgoutput', failover => true);
+        made := pg_catalog.pg_create_logical_replication_slot('outbox_relay', 'pgoutput', failover => true);
     ELSE
-        PERFORM pg_catalog.pg_create_logical_replication_slot('outbox_relay', 'pgoutput');
+        made := pg_catalog.pg_create_logical_replication_slot('outbox_relay', 'pgoutput');
     END IF;
 END
 $$;

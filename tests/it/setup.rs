@@ -474,3 +474,24 @@ async fn identifiers_are_quoted_as_the_server_would_quote_them() {
         assert!([quoted, format!("\"{word}\"")].contains(&identifier(&word)), "{word}");
     }
 }
+
+/// A server's query that makes a slot fails at its end if it reads meanwhile that tables were made or dropped.
+#[tokio::test]
+async fn a_slot_is_made_while_tables_are_made_and_dropped() {
+    let outbox = Outbox::create().await;
+    let somebody = client(&outbox.database.info()).await;
+    let tables = tokio::spawn(async move {
+        loop {
+            let made = "BEGIN; CREATE TABLE passing (a int, b text); ALTER TABLE passing ADD c int; COMMIT; DROP TABLE passing";
+            somebody.batch_execute(made).await.unwrap();
+        }
+    });
+    let sql = include_str!("../../sql/04_slot.sql").replace("outbox_relay", outbox.slot());
+    for _ in 0..20 {
+        outbox.sql(&sql).await;
+        outbox.sql(&format!("SELECT pg_drop_replication_slot('{}')", outbox.slot())).await;
+    }
+    tables.abort();
+    let _ = tables.await;
+    outbox.database.drop().await;
+}
