@@ -79,15 +79,7 @@ impl Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         let comparisons = Arc::new(AtomicU64::new(0));
         let (probe, seen) = watch::channel(0);
-        let mut reader = Reader {
-            consumer: assigned(broker)?,
-            next: HashMap::new(),
-            oracle: Oracle::of(!mode.reads_the_table()),
-            start,
-            probe,
-            told,
-            thrown_away: false,
-        };
+        let mut reader = Reader::new(broker, Oracle::of(!mode.reads_the_table()), start, probe, told)?;
         let (stopped, compared, runtime) = (Arc::clone(&stop), Arc::clone(&comparisons), Handle::current());
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
             let mut slot = Slot { info: superuser, mode, client: None };
@@ -114,6 +106,9 @@ impl Consumer {
                 if reader.thrown_away {
                     bail!("Kafka threw records away before they were read: the test is too slow, or Kafka is wrong");
                 }
+                if let Some(offsets) = &reader.passed_over {
+                    bail!("the consumer was not given {offsets}, so this test is wrong, or Kafka is");
+                }
                 if last && (complete || stopping.get_or_insert_with(Instant::now).elapsed() > PATIENCE) {
                     return Ok(reader.oracle);
                 }
@@ -129,6 +124,21 @@ impl Consumer {
     }
 }
 
+/// Everything that lies in Kafka now, from its beginning.
+///
+/// # Errors
+/// If Kafka is not there.
+pub(crate) fn read_anew(broker: &str) -> Result<Oracle> {
+    let (_, told) = std::sync::mpsc::channel();
+    let mut reader = Reader::new(broker, Oracle::default(), Instant::now(), watch::channel(0).0, told)?;
+    while !reader.read_to_end() {
+        if reader.start.elapsed() > PATIENCE {
+            bail!("Kafka cannot be read any more");
+        }
+    }
+    Ok(reader.oracle)
+}
+
 struct Reader {
     consumer: BaseConsumer,
     /// The next offset of each partition.
@@ -139,6 +149,8 @@ struct Reader {
     told: Receiver<Committed>,
     /// Kafka does not have the next offset of a partition.
     thrown_away: bool,
+    /// Offsets that the consumer was not given: nothing can be said of the events in them.
+    passed_over: Option<String>,
 }
 
 fn assigned(broker: &str) -> Result<BaseConsumer> {
@@ -165,6 +177,25 @@ fn assigned(broker: &str) -> Result<BaseConsumer> {
 }
 
 impl Reader {
+    fn new(
+        broker: &str,
+        oracle: Oracle,
+        start: Instant,
+        probe: watch::Sender<u32>,
+        told: Receiver<Committed>,
+    ) -> Result<Self> {
+        Ok(Self {
+            consumer: assigned(broker)?,
+            next: HashMap::new(),
+            oracle,
+            start,
+            probe,
+            told,
+            thrown_away: false,
+            passed_over: None,
+        })
+    }
+
     /// Reads everything that lies before the ends of this moment. False if the broker did not say where they are.
     fn read_to_end(&mut self) -> bool {
         let Some(ends) = self.ends() else {
@@ -216,7 +247,16 @@ impl Reader {
                     news
                 });
             }
-            self.next.insert(record.partition, record.offset + 1);
+            // There are no transactions, so each offset is a record.
+            let expected = self.next.insert(record.partition, record.offset + 1).unwrap_or(0);
+            if record.offset > expected {
+                let (topic, partition) = record.partition;
+                let text = format!(
+                    "offsets {expected} to {} of topic {topic}, partition {partition}",
+                    record.offset - 1
+                );
+                self.passed_over.get_or_insert(text);
+            }
             self.oracle.record(record);
         }
     }

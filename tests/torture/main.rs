@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this is for")]
 #![expect(clippy::indexing_slicing, reason = "arrays of a fixed size, in the pure parts")]
 
+mod autopsy;
 mod cleaning;
 mod consumer;
 mod dice;
@@ -117,6 +118,10 @@ async fn torture(options: &Options) -> Result<bool> {
     kafka.lead_to(servers.kafka_behind.clone());
     let version = writers::prepare(&servers.superuser, options.mode, options.shards).await?;
     consumer::make_topics(&servers.kafka_address).await?;
+    let witnessed = !options.mode.reads_the_table() && options.length <= autopsy::LONGEST;
+    if witnessed {
+        client(&servers.superuser).await?.batch_execute(autopsy::WITNESS).await?;
+    }
 
     let start = Instant::now();
     let (tell, told) = std::sync::mpsc::channel();
@@ -187,6 +192,12 @@ async fn torture(options: &Options) -> Result<bool> {
     let violations = report.violations(&log);
     if !violations.is_empty() {
         println!("\n{violations}\nall faults: {}", log.path.display());
+    }
+    if witnessed {
+        let servers = &world.servers;
+        for line in autopsy::of(&verdict, &servers.superuser, &servers.kafka_address).await? {
+            println!("{line}");
+        }
     }
     match ended {
         Err(failure) => {

@@ -122,6 +122,8 @@ pub(crate) struct Violation {
     /// Which event, and what is wrong with it.
     pub(crate) text: String,
     pub(crate) at: Duration,
+    /// The event that was lost.
+    pub(crate) event: Option<Id>,
 }
 
 /// What all of it came to.
@@ -142,6 +144,11 @@ impl Verdict {
     /// Violations of one kind.
     pub(crate) fn count(&self, kind: Kind) -> usize {
         self.violations.iter().filter(|violation| violation.kind == kind).count()
+    }
+
+    /// The events that are not in Kafka, the oldest first.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Violation> {
+        self.violations.iter().filter(|violation| violation.kind == Kind::Lost)
     }
 }
 
@@ -192,12 +199,12 @@ impl Oracle {
         if let Some(first) = self.first.get(&id) {
             if first.content != record.content {
                 let text = format!("{id} came again with {}", differing(&first.content, &record.content));
-                self.violations.push(Violation { kind: Kind::Changed, text, at: record.at });
+                self.violations.push(Violation { kind: Kind::Changed, text, at: record.at, event: None });
             }
             let by_query = self.without_position && (first.position.is_none() || position.is_none());
             if first.position != position && !by_query {
                 let text = format!("{id} came again with another position: {position:?}");
-                self.violations.push(Violation { kind: Kind::Position, text, at: record.at });
+                self.violations.push(Violation { kind: Kind::Position, text, at: record.at, event: None });
             }
             self.duplicates.push((id, record.at));
             return;
@@ -211,6 +218,11 @@ impl Oracle {
         self.arrivals.push(record);
     }
 
+    /// Whether event `id` was read.
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.first.contains_key(&id)
+    }
+
     /// The slot had confirmed `lsn`, and since then everything that could be read was given to [`Oracle::record`].
     pub(crate) fn acknowledged(&mut self, lsn: u64) {
         self.acknowledged = self.acknowledged.max(lsn);
@@ -220,7 +232,7 @@ impl Oracle {
     pub(crate) fn published(&mut self, ids: &[Id], at: Duration) {
         for id in ids.iter().filter(|id| !self.first.contains_key(id)) {
             let text = format!("{id} is marked as published, and cannot be read");
-            self.violations.push(Violation { kind: Kind::Early, text, at });
+            self.violations.push(Violation { kind: Kind::Early, text, at, event: None });
         }
     }
 
@@ -247,7 +259,7 @@ impl Oracle {
             delivered += 1;
             if event.content != record.content {
                 let text = format!("{id}: {}", differing(&event.content, &record.content));
-                self.violations.push(Violation { kind: Kind::Changed, text, at: record.at });
+                self.violations.push(Violation { kind: Kind::Changed, text, at: record.at, event: None });
             }
             let Some(key) = event.key.clone() else { continue };
             let last = last_of_key.insert(key.clone(), (event.number, id, record.partition));
@@ -259,7 +271,7 @@ impl Oracle {
                     event.number,
                     place(&record)
                 );
-                self.violations.push(Violation { kind: Kind::Reordered, text, at: record.at });
+                self.violations.push(Violation { kind: Kind::Reordered, text, at: record.at, event: None });
                 // Its successors are not wrong as well.
                 last_of_key.insert(key, (number.max(event.number), before, record.partition));
             }
@@ -271,6 +283,7 @@ impl Oracle {
             kind: Kind::Lost,
             text: format!("{}, number {} of key {:?}", event.id, event.number, event.key),
             at: event.at,
+            event: Some(event.id),
         });
         let lost: Vec<_> = lost.collect();
         self.violations.extend(lost);
@@ -280,7 +293,7 @@ impl Oracle {
             let excused = windows.iter().any(|window| (window.from..=window.to).contains(at));
             if !excused && told.insert(*id) {
                 let text = format!("{id} came again although nothing was interrupted");
-                self.violations.push(Violation { kind: Kind::Twice, text, at: *at });
+                self.violations.push(Violation { kind: Kind::Twice, text, at: *at, event: None });
             }
         }
         let duplicates = self.duplicates.iter().map(|(_, at)| *at).collect();
@@ -310,7 +323,7 @@ impl Oracle {
     }
 
     fn violation(&mut self, kind: Kind, text: String, at: Duration) {
-        self.violations.push(Violation { kind, text, at });
+        self.violations.push(Violation { kind, text, at, event: None });
     }
 }
 
