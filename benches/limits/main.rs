@@ -1,4 +1,4 @@
-//! What the relay costs where it could cost most: its memory in five extremes, and what a SIGKILL sends again.
+//! What the relay costs where it could cost most: its memory in six extremes, and what a SIGKILL sends again.
 //!
 //! Run by `scripts/limits`. Everything is real and private to the run: PostgreSQL with fsync, Kafka, the release build.
 //! It prints one table, and exits with 1 if a figure is above its target.

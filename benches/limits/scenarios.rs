@@ -16,7 +16,8 @@ use crate::world::World;
 use crate::{Line, Size};
 
 /// Their names.
-pub(crate) const ALL: [&str; 6] = ["transaction", "payload", "topics", "away", "kills", "keepalives"];
+pub(crate) const ALL: [&str; 7] =
+    ["transaction", "backfill", "payload", "topics", "away", "kills", "keepalives"];
 
 /// Resident memory may be that many MiB, and twice the largest event.
 const MEMORY: u64 = 48;
@@ -32,6 +33,7 @@ pub(crate) async fn run(name: &str, size: Size) -> Result<Line> {
     let mut world = World::start(&[]).await?;
     let done = match name {
         "transaction" => transaction(&world, size).await,
+        "backfill" => backfill(&world, size).await,
         "payload" => payload(&world).await,
         "topics" => topics(&world, size).await,
         "away" => away(&mut world, size).await,
@@ -64,6 +66,22 @@ async fn transaction(world: &World, size: Size) -> Result<Line> {
     let took = relay.delivers(rows.into()).await?;
     let note = format!("{:.0} s", took.as_secs_f64());
     memory(format!("one transaction of {rows} rows"), &relay, 0, note)
+}
+
+async fn backfill(world: &World, size: Size) -> Result<Line> {
+    let rows = size.of(10_000_000);
+    make_topics(&world.broker, &[TOPIC.to_owned()], PARTITIONS, &[("retention.bytes", "100000000")]).await?;
+    let client = world.client().await?;
+    client.batch_execute("SELECT pg_drop_replication_slot('outbox_relay')").await?;
+    client.batch_execute("GRANT SELECT ON outbox TO outbox_relay").await?;
+    insert(world, rows, "'order'").await?;
+    let mut relay = Relay::start(world, &["postgres.backfill=true"])?;
+    let took = relay.delivers(rows.into()).await?;
+    relay.streams().await?;
+    insert(world, 1, "'order'").await?;
+    relay.delivers(u64::from(rows) + 1).await?;
+    let note = format!("{:.0} s; then the stream", took.as_secs_f64());
+    memory(format!("a backfill of {rows} rows"), &relay, 0, note)
 }
 
 async fn payload(world: &World) -> Result<Line> {
