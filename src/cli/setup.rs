@@ -115,6 +115,7 @@ fn objects(config: &Named, role: String) -> Objects {
         after_publish: config.after_publish.clone(),
         shards: config.shards,
         sharding: None,
+        polls: config.polls,
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn named(
     let outbox = outbox(settings, problems);
     let after_publish = after_publish::build(settings, problems);
     let shards = sharding::count(settings, outbox.as_ref(), problems);
+    let polling = after_publish.as_ref().and_then(|after| polling::build(settings, after, problems));
     Some(Named {
         url: settings.secret("postgres.url"),
         slot: settings.text("postgres.slot")?,
@@ -79,6 +80,7 @@ pub(super) fn named(
         outbox: outbox?,
         after_publish: after_publish?,
         shards: shards?,
+        polls: polling?.is_some(),
     })
 }
 

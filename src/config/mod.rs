@@ -174,6 +174,8 @@ pub struct Named {
     pub after_publish: AfterPublish,
     /// `shard.count`.
     pub shards: u32,
+    /// `outbox.source` is "poll".
+    pub polls: bool,
 }
 
 /// Reads the configuration: `set` over `environment` over `file` over the defaults.

@@ -11,6 +11,9 @@ use crate::postgres::survey::{Outbox, Settings};
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
 
+/// A pattern that no table fits.
+pub(super) const TABLES_NONE: &str = "tables_none";
+
 /// An entry of `outbox.tables` that means nothing.
 pub(super) fn meant(Meant { entry, found }: &Meant, wanted: &Wanted<'_>) -> Option<Finding> {
     let database = wanted.database;
@@ -22,7 +25,7 @@ pub(super) fn meant(Meant { entry, found }: &Meant, wanted: &Wanted<'_>) -> Opti
             "create it (outbox-relay setup does), or name the right one in outbox.tables",
         )),
         None => Some(Finding::warn(
-            "tables_none",
+            TABLES_NONE,
             format!(
                 "no table of database \"{database}\" is meant by \"{}\" of outbox.tables yet",
                 sql::tables(entry)

@@ -18,6 +18,9 @@ const OF_THE_LOG: [&str; 6] = [
 /// What to do with published rows takes other rights for each action.
 const RIGHTS: &str = "after_publish_rights";
 
+/// A pattern is resolved when the relay starts.
+const LATER: &str = "nothing to do if there will be some: start the relay again when they are there. Else correct outbox.tables";
+
 /// What `survey` shows to be wrong for a poller, the gravest first.
 #[must_use]
 pub fn polled(wanted: &Wanted<'_>, survey: &Survey) -> Vec<Finding> {
@@ -31,7 +34,10 @@ pub fn polled(wanted: &Wanted<'_>, survey: &Survey) -> Vec<Finding> {
         ));
     }
     for meant in &survey.tables {
-        findings.extend(outbox::meant(meant, wanted));
+        findings.extend(outbox::meant(meant, wanted).map(|finding| match finding.id {
+            outbox::TABLES_NONE => Finding { fix: LATER.to_owned(), ..finding },
+            _ => finding,
+        }));
         for outbox in &meant.found {
             findings.extend(outbox::table(outbox, None, &survey.server, wanted));
         }

@@ -11,10 +11,9 @@ use crate::postgres::sql::{identifier, literal};
 pub(super) fn role(objects: &Objects, session: &Session, found: &Role) -> Vec<Finding> {
     let name = identifier(&objects.role);
     let mut problems = Vec::new();
-    let lacks: Vec<_> = [(found.login, "LOGIN"), (found.replication, "REPLICATION")]
-        .into_iter()
-        .filter(|(has, _)| !has)
-        .collect();
+    let replicates = found.replication || objects.polls;
+    let lacks: Vec<_> =
+        [(found.login, "LOGIN"), (replicates, "REPLICATION")].into_iter().filter(|(has, _)| !has).collect();
     if !lacks.is_empty() {
         let lacks: Vec<_> = lacks.iter().map(|(_, attribute)| *attribute).collect();
         let mut fix = format!("ALTER ROLE {name} {}, as {}", lacks.join(" "), maker(session));
@@ -180,6 +179,7 @@ mod tests {
             after_publish,
             shards: 1,
             sharding: None,
+            polls: false,
         }
     }
 

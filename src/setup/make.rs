@@ -47,6 +47,10 @@ pub async fn make(
     work.tables().await?;
     work.role().await?;
     work.rights().await?;
+    if objects.polls {
+        work.remains().await?;
+        return Ok(work.report);
+    }
     let parts = objects.parts();
     let mut new = Vec::new();
     for part in &parts {
@@ -59,11 +63,7 @@ pub async fn make(
     }
     for part in &parts {
         work.objects = part;
-        for problem in judge::remains(work.find().await?.1) {
-            if !work.report.problems.contains(&problem) {
-                work.report.problems.push(problem);
-            }
-        }
+        work.remains().await?;
     }
     Ok(work.report)
 }
@@ -97,7 +97,13 @@ impl Work<'_> {
         for outbox in self.catalog.meant_by_patterns(&self.objects.outbox.tables).await? {
             self.say(Kind::Table, &sql::table(&outbox.table.name), true, true);
         }
-        for pattern in self.objects.patterns() {
+        for pattern in self.objects.patterns().filter(|_| self.objects.polls) {
+            self.report.remaining.push(format!(
+                "tables that {} means are not made here: when there are more, run setup again, which grants what is needed",
+                sql::tables(pattern)
+            ));
+        }
+        for pattern in self.objects.patterns().filter(|_| !self.objects.polls) {
             let (publication, pattern) = (identifier(&self.objects.publication), sql::tables(pattern));
             self.report.remaining.push(format!(
                 "tables that {pattern} means are not made here. In the transaction that makes one: ALTER PUBLICATION {publication} \
@@ -228,6 +234,16 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Takes down what the relay would not start with.
+    async fn remains(&mut self) -> Result<(), Error> {
+        for problem in judge::remains(self.find().await?.1) {
+            if !self.report.problems.contains(&problem) {
+                self.report.problems.push(problem);
+            }
+        }
+        Ok(())
+    }
+
     /// What is there, and what the relay would find.
     async fn find(&self) -> Result<(Survey, Vec<Finding>), Error> {
         let Objects { outbox, publication, slot, role, sharding, .. } = self.objects;
@@ -251,7 +267,10 @@ impl Work<'_> {
             application_name: &self.application_name,
             sharding: sharding.as_ref(),
         };
-        let found = findings::postgres(&wanted, &survey, None);
+        let found = match self.objects.polls {
+            true => findings::polled(&wanted, &survey),
+            false => findings::postgres(&wanted, &survey, None),
+        };
         Ok((survey, found))
     }
 

@@ -15,6 +15,15 @@ const FUNCTIONS: &str = "-- Makes the partitions of today";
 /// Makes the index by which published rows of a new table are found, if that takes one.
 pub(super) fn index(objects: &Objects, name: &TableName) -> Option<String> {
     let Objects { outbox, after_publish: after, .. } = objects;
+    if objects.polls {
+        let columns = &outbox.of(name).columns;
+        let (index, shown) = (identifier(&format!("{}_pending_idx", name.name)), sql::table(name));
+        let (time, id) = (identifier(columns.age()), identifier(&columns.id));
+        let pending = after.pending();
+        return Some(format!(
+            "\n-- By which pending rows are found.\nCREATE INDEX IF NOT EXISTS {index} ON {shown} ({time}, {id}) WHERE {pending};\n"
+        ));
+    }
     let (index, partitioned) =
         (format!("{}_published_idx", name.name), after.action == Action::DropPartitions);
     let sql = after_publish::index(after, &outbox.of(name).columns, name, partitioned, Some(&index))?;

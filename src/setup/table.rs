@@ -12,6 +12,15 @@ pub(super) const FILE: &str = include_str!("../../sql/01_table.sql");
 /// Where the file's comments begin.
 const COMMENTS_AT: usize = 56;
 
+/// The same for a table whose rows are read by their status.
+pub(super) const POLLED: &str =
+    "-- The outbox table: a service inserts one row here in the same transaction as its business rows.
+--
+-- Run by: the role that owns the service's tables, in the service's database. The service needs INSERT on it; the relay
+-- reads the rows that are pending, by time and id, and marks or deletes those that Kafka has.
+
+";
+
 /// What the file says before its statement.
 pub(super) fn head() -> &'static str {
     FILE.split_once(STATEMENT).map_or("", |(head, _)| head)
@@ -20,8 +29,8 @@ pub(super) fn head() -> &'static str {
 const STATEMENT: &str = "CREATE TABLE";
 
 /// `CREATE TABLE IF NOT EXISTS …;`, with a line end.
-pub(super) fn statement(table: &TableName, shape: &Shape, after: &AfterPublish) -> String {
-    let mut columns = columns(shape, after);
+pub(super) fn statement(table: &TableName, shape: &Shape, after: &AfterPublish, polls: bool) -> String {
+    let mut columns = columns(shape, after, polls);
     let partitioned = after.action == Action::DropPartitions;
     let mut lines: Vec<_> = Vec::new();
     if partitioned {
@@ -59,7 +68,7 @@ struct Column {
     comment: String,
 }
 
-fn columns(shape: &Shape, after: &AfterPublish) -> Vec<Column> {
+fn columns(shape: &Shape, after: &AfterPublish, polls: bool) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     let mut add = |name: &str, definition: &str, comment: String| {
         // Two keys may name the same column.
@@ -99,12 +108,24 @@ fn columns(shape: &Shape, after: &AfterPublish) -> Vec<Column> {
     if let Some((name, definition, comment)) = made_at {
         add(&name, &definition, comment);
     }
-    if after.action == Action::Mark {
+    let marks = after.action == Action::Mark;
+    if marks || polls {
         let pending = sql::literal(&after.pending_value);
-        let comment = format!("{} once the event is in Kafka", sql::literal(&after.published_value));
+        let comment = if marks {
+            format!("{} once the event is in Kafka", sql::literal(&after.published_value))
+        } else {
+            format!("a row is sent, and deleted, while this is {pending}")
+        };
         add(&after.status_column, &format!("text        NOT NULL DEFAULT {pending}"), comment);
-        if let Some(published_at) = &after.published_at_column {
+        if let (true, Some(published_at)) = (marks, &after.published_at_column) {
             add(published_at, "timestamptz", "when it was found there".to_owned());
+        }
+    }
+    if polls {
+        for column in columns.iter_mut().filter(|column| column.name == shape.columns.age()) {
+            // Rows of one transaction shall differ.
+            column.definition = column.definition.replace("DEFAULT now()", "DEFAULT clock_timestamp()");
+            column.comment = "rows are sent in this order".to_owned();
         }
     }
     columns

@@ -6,7 +6,7 @@ use outbox_relay::postgres::conninfo::Address;
 use outbox_relay::postgres::sql::identifier;
 use serde_json::{Value, json};
 
-use crate::fixture::Outbox;
+use crate::fixture::{Outbox, eventually};
 use crate::kafka::create_topic;
 use crate::servers::{Database, client, superuser, variable};
 
@@ -494,4 +494,53 @@ async fn a_slot_is_made_while_tables_are_made_and_dropped() {
     tables.abort();
     let _ = tables.await;
     outbox.database.drop().await;
+}
+
+const POLL: [&str; 3] = ["--set", "outbox.source=poll", "--set"];
+
+/// With `action`, a relay sends a row, by the rights that setup has given it and no others.
+async fn a_poller_sends(site: Site, action: &str) {
+    assert_eq!(site.text("SELECT count(*)::text FROM pg_publication").await, "0");
+    let slot = "SELECT count(*)::text FROM pg_replication_slots WHERE database = current_database()";
+    assert_eq!(site.text(slot).await, "0");
+    let role = format!(
+        "SELECT concat_ws(' ', rolcanlogin, rolreplication) FROM pg_roles WHERE rolname = '{}'",
+        site.role
+    );
+    assert_eq!(site.text(&role).await, "t f");
+    let url = format!("postgres.url={}", site.url(&site.role));
+    let outbox = Outbox { database: site.database };
+    create_topic(&outbox.topic("order"), 1, &[]).await;
+    outbox.insert("1").await;
+    let relay = outbox.relay(&[&url, "outbox.source=poll", action, "poll.interval=50ms"]);
+    let left = "SELECT count(*) FROM outbox WHERE status = 'PENDING'";
+    eventually("the row is done with", async || outbox.text(left).await == "0").await;
+    assert_eq!(outbox.keys(), ["1"]);
+    let log = relay.stop().await;
+    assert!(!log.contains("WARN"), "{log}");
+    Site::on(outbox.database).remove(&[]).await;
+}
+
+#[tokio::test]
+async fn a_poller_gets_a_table_with_a_status_and_rights_and_no_slot() {
+    let site = Site::create().await;
+    let [name, poll, set] = POLL;
+    let mark = [name, poll, set, "after_publish.action=mark"];
+    let first = site.setup(&mark);
+    insta::assert_snapshot!(first.out, @"");
+    assert_eq!((first.code, first.err.as_str()), (Some(0), ""));
+    let second = site.setup(&mark);
+    insta::assert_snapshot!(second.out, @"");
+    assert_eq!((second.code, second.err.as_str()), (Some(0), ""));
+    a_poller_sends(site, "after_publish.action=mark").await;
+}
+
+#[tokio::test]
+async fn the_sql_for_a_poller_does_the_same() {
+    let site = Site::create().await;
+    let [name, poll, set] = POLL;
+    let printed = site.setup(&[name, poll, set, "after_publish.action=delete", "--print"]);
+    assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
+    site.sql(&printed.out.replace("[db]", &site.database.name)).await;
+    a_poller_sends(site, "after_publish.action=delete").await;
 }
