@@ -527,10 +527,27 @@ async fn a_poller_gets_a_table_with_a_status_and_rights_and_no_slot() {
     let [name, poll, set] = POLL;
     let mark = [name, poll, set, "after_publish.action=mark"];
     let first = site.setup(&mark);
-    insta::assert_snapshot!(first.out, @"");
+    insta::assert_snapshot!(first.out, @r#"
+    database "[db]" on [host], as "postgres"
+
+      created  table public.outbox
+      created  role [db]_relay
+      created  rights of [db]_relay on public.outbox
+
+    left to do: table public.outbox belongs to postgres. The service that writes to it, if it is another role, needs: GRANT INSERT ON public.outbox TO …
+
+    left to do: role [db]_relay has no password. If pg_hba.conf asks for one: \password [db]_relay  in psql
+    "#);
     assert_eq!((first.code, first.err.as_str()), (Some(0), ""));
     let second = site.setup(&mark);
-    insta::assert_snapshot!(second.out, @"");
+    insta::assert_snapshot!(second.out, @r#"
+    database "[db]" on [host], as "postgres"
+
+      exists   table public.outbox, left as it is
+      exists   role [db]_relay, left as it is
+
+    left to do: role [db]_relay has no password. If pg_hba.conf asks for one: \password [db]_relay  in psql
+    "#);
     assert_eq!((second.code, second.err.as_str()), (Some(0), ""));
     a_poller_sends(site, "after_publish.action=mark").await;
 }
