@@ -11,9 +11,6 @@ use crate::postgres::survey::{Outbox, Settings};
 /// Since then generated columns can be published.
 const PUBLISHES_GENERATED: u32 = 18;
 
-/// A pattern that no table fits.
-pub(super) const TABLES_NONE: &str = "tables_none";
-
 /// An entry of `outbox.tables` that means nothing.
 pub(super) fn meant(Meant { entry, found }: &Meant, wanted: &Wanted<'_>) -> Option<Finding> {
     let database = wanted.database;
@@ -25,7 +22,7 @@ pub(super) fn meant(Meant { entry, found }: &Meant, wanted: &Wanted<'_>) -> Opti
             "create it (outbox-relay setup does), or name the right one in outbox.tables",
         )),
         None => Some(Finding::warn(
-            TABLES_NONE,
+            "tables_none",
             format!(
                 "no table of database \"{database}\" is meant by \"{}\" of outbox.tables yet",
                 sql::tables(entry)

@@ -35,7 +35,7 @@ pub fn polled(wanted: &Wanted<'_>, survey: &Survey) -> Vec<Finding> {
     }
     for meant in &survey.tables {
         findings.extend(outbox::meant(meant, wanted).map(|finding| match finding.id {
-            outbox::TABLES_NONE => Finding { fix: LATER.to_owned(), ..finding },
+            "tables_none" => Finding { fix: LATER.to_owned(), ..finding },
             _ => finding,
         }));
         for outbox in &meant.found {
