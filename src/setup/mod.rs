@@ -8,6 +8,7 @@ mod backfill;
 mod judge;
 mod look;
 mod make;
+mod poller;
 mod published;
 mod report;
 mod rows;

@@ -1,5 +1,6 @@
 //! What `[after_publish]` needs beside the table: an index, rights, and the functions that drop partitions.
 
+use super::poller;
 use super::script::{Objects, fill};
 use crate::after_publish;
 use crate::config::Action;
@@ -16,13 +17,7 @@ const FUNCTIONS: &str = "-- Makes the partitions of today";
 pub(super) fn index(objects: &Objects, name: &TableName) -> Option<String> {
     let Objects { outbox, after_publish: after, .. } = objects;
     if objects.polls {
-        let columns = &outbox.of(name).columns;
-        let (index, shown) = (identifier(&format!("{}_pending_idx", name.name)), sql::table(name));
-        let (time, id) = (identifier(columns.age()), identifier(&columns.id));
-        let pending = after.pending();
-        return Some(format!(
-            "\n-- By which pending rows are found.\nCREATE INDEX IF NOT EXISTS {index} ON {shown} ({time}, {id}) WHERE {pending};\n"
-        ));
+        return Some(poller::index(objects, name));
     }
     let (index, partitioned) =
         (format!("{}_published_idx", name.name), after.action == Action::DropPartitions);

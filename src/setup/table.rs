@@ -12,15 +12,6 @@ pub(super) const FILE: &str = include_str!("../../sql/01_table.sql");
 /// Where the file's comments begin.
 const COMMENTS_AT: usize = 56;
 
-/// The same for a table whose rows are read by their status.
-pub(super) const POLLED: &str =
-    "-- The outbox table: a service inserts one row here in the same transaction as its business rows.
---
--- Run by: the role that owns the service's tables, in the service's database. The service needs INSERT on it; the relay
--- reads the rows that are pending, by time and id, and marks or deletes those that Kafka has.
-
-";
-
 /// What the file says before its statement.
 pub(super) fn head() -> &'static str {
     FILE.split_once(STATEMENT).map_or("", |(head, _)| head)
