@@ -380,12 +380,14 @@ impl<'a> Session<'a> {
         }
         let outboxes: Vec<_> = self.control.outboxes().iter().collect();
         let wanted = Wanted::new(self.config, self.control.server());
-        found.extend(findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted));
-        let stops = found.iter().any(|finding| finding.level != Level::Warn);
-        if stops && !doubted {
+        let judged = findings::publication(publication.as_ref(), &outboxes, &dropped, &wanted);
+        if !doubted && judged.iter().any(|finding| finding.level != Level::Warn) {
+            // What there is to say of newcomers is said once.
+            self.known.warn(Findings(found).accept()?);
             self.control.doubt(now);
             return Ok(());
         }
+        found.extend(judged);
         found.extend(self.known.publication_seen(publication, &outboxes, self.config));
         self.known.warn(Findings(found).accept()?);
         self.status.slot_seen(slot.as_deref(), now);

@@ -29,12 +29,14 @@ pub(super) fn count(settings: &Settings, outbox: Option<&Spec>, problems: &mut V
             Mistake::new("needs outbox.source = \"wal\": row filters of publications divide the rows"),
         );
     }
-    if settings.text("after_publish.action").is_some_and(|action| action != "keep") {
+    // The others touch only the rows that the shard's publication sends.
+    if settings.text("after_publish.action").as_deref() == Some("drop-partitions") {
         let mistake =
-            Mistake::new("knows no shards: a relay would clean up rows that another one has not sent");
+            Mistake::new("knows no shards: in a partition are rows that another relay may not have sent");
         wrong(
             "after_publish.action",
-            mistake.hint("let a job of your own delete old rows: nobody needs them once they are committed"),
+            mistake
+                .hint("\"delete\" and \"mark\" go with shards; or let a job of your own drop old partitions"),
         );
     }
     if settings.bool("postgres.backfill") == Some(true) {

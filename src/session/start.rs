@@ -11,7 +11,7 @@ use super::from_rows::{self, Rows};
 use super::outlet::Outlet;
 use crate::after_publish::Origin;
 use crate::config::{Config, OnRejected};
-use crate::findings::{self, Finding, Findings, SLOT_IN_USE, Wanted};
+use crate::findings::{self, Finding, Findings, Level, SLOT_IN_USE, Wanted};
 use crate::lsn::Lsn;
 use crate::postgres::connection::Connection;
 use crate::postgres::conninfo::ConnInfo;
@@ -82,12 +82,19 @@ pub(super) async fn start(
     let (control, server) = Control::connect(info).await?;
     let catalog = control.catalog();
     let slot_name = &config.postgres.slot;
+    let mut doubted = false;
     let survey = loop {
         let publication = &config.postgres.publication;
         let survey =
             catalog.survey_for(&config.outbox, &config.after_publish, publication, slot_name).await?;
         let survey = catalog.with_shards(survey, &config.shard_parts()).await?;
-        let in_use = known.accepts(config, info, &survey)?;
+        let found = findings::postgres(&Wanted::new(config, info), &survey, known.confirmed);
+        // A migration that is committed meanwhile may have been seen by halves (`ControlWatch::doubt`).
+        doubted = !doubted && found.iter().any(|finding| finding.level == Level::Stop);
+        if doubted {
+            continue;
+        }
+        let in_use = known.accepts(found, config, &survey)?;
         if let Some(slot) = &survey.slot {
             known.confirmed = slot.confirmed_flush;
         }
@@ -174,9 +181,8 @@ pub(super) fn relay(
 }
 
 impl Known {
-    /// Whether a session may start, or (`true`) must wait until nobody uses the slot. Warnings are given once.
-    fn accepts(&mut self, config: &Config, info: &ConnInfo, survey: &Survey) -> Result<bool, Error> {
-        let mut found = findings::postgres(&Wanted::new(config, info), survey, self.confirmed);
+    /// Whether, with what was `found`, a session may start, or (`true`) must wait until nobody uses the slot. Warnings are given once.
+    fn accepts(&mut self, mut found: Vec<Finding>, config: &Config, survey: &Survey) -> Result<bool, Error> {
         let before = found.len();
         found.retain(|finding| finding.id != SLOT_IN_USE);
         let in_use = found.len() < before;

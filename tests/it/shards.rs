@@ -154,6 +154,54 @@ async fn each_key_is_sent_by_one_relay_rows_and_messages_alike_and_keeps_its_ord
 }
 
 #[tokio::test]
+async fn a_shard_removes_only_the_rows_that_it_has_sent() {
+    for action in ["delete", "mark"] {
+        let Some(outbox) = outbox().await else { return };
+        if action == "mark" {
+            outbox
+                .sql("ALTER TABLE outbox ADD status text DEFAULT 'PENDING', ADD published_at timestamptz")
+                .await;
+        }
+        let action = format!("after_publish.action={action}");
+        let (made, said) = setup(&outbox, &["--shards", "2"], &[&action]).await;
+        assert!(made && said.contains("created  rights of"), "{said}");
+        let insert = "INSERT INTO outbox (aggregate_type, aggregate_id, event_type)
+                      SELECT 'order', nullif(n, 0)::text, 'Placed' FROM generate_series(0, 99) n";
+        outbox.sql(insert).await;
+        let left = match action.ends_with("mark") {
+            true => "SELECT count(*) FROM outbox WHERE status = 'PENDING'",
+            false => "SELECT count(*) FROM outbox",
+        };
+        let of = |index: u32| {
+            format!(
+                "{left} {} coalesce(hashtext(aggregate_id), 0) & 1 = {index}",
+                if left.contains("WHERE") { "AND" } else { "WHERE" }
+            )
+        };
+        let others = outbox.text(&of(1)).await;
+        let start = |index| {
+            let [count, index] = shard(2, index);
+            outbox.relay(&[&count, &index, &action])
+        };
+        let first = start(0);
+        eventually("the first shard's rows are done with", async || outbox.text(&of(0)).await == "0").await;
+        // Once more, with rows of its own that show that it has looked again.
+        outbox.sql(insert).await;
+        eventually("the first shard's rows are done with", async || outbox.text(&of(0)).await == "0").await;
+        let twice = 2 * others.parse::<u32>().unwrap();
+        assert_eq!(outbox.text(&of(1)).await, twice.to_string());
+        assert_eq!(outbox.messages("order").len(), 200 - usize::try_from(twice).unwrap());
+        let second = start(1);
+        eventually("all rows are done with", async || outbox.text(left).await == "0").await;
+        assert_eq!(outbox.messages("order").len(), 200);
+        for relay in [first, second] {
+            relay.stop().await;
+        }
+        outbox.database.drop().await;
+    }
+}
+
+#[tokio::test]
 async fn check_finds_no_fault_with_what_setup_has_made_and_names_a_wrong_filter() {
     let Some(outbox) = outbox().await else { return };
     for (table, of) in [

@@ -434,8 +434,12 @@ fn options() -> Result<Options> {
             _ => bail!("{name}: unknown\n\nhint: scripts/torture --help"),
         }
     }
-    if options.shards > 1 && !matches!(options.mode, Mode::Log | Mode::Partitions) {
-        bail!("--shards: backfill, polling and after_publish know no shards");
+    let divided = matches!(
+        options.mode,
+        Mode::Log | Mode::Partitions | Mode::Swept(Action::Delete) | Mode::Swept(Action::Mark)
+    );
+    if options.shards > 1 && !divided {
+        bail!("--shards: backfill, polling and drop-partitions know no shards");
     }
     Ok(options)
 }

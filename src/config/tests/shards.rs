@@ -41,15 +41,15 @@ fn what_does_not_go_together_with_shards_is_refused() {
         shard.count = 4
         shard.index = "4"
         postgres.backfill = true
-        after_publish.action = "delete"
+        after_publish.action = "drop-partitions"
         postgres.slot = "{}"
         route.key = "{{a}}-{{b}}"
         tables."public.outbox".route.key = "{{aggregate_id|lower}}"
     "#, "x".repeat(60))), @r#"
     5 problems in the configuration
 
-      after_publish.action = "delete" (relay.toml, line 7): knows no shards: a relay would clean up rows that another one has not sent
-        hint: let a job of your own delete old rows: nobody needs them once they are committed
+      after_publish.action = "drop-partitions" (relay.toml, line 7): knows no shards: in a partition are rows that another relay may not have sent
+        hint: "delete" and "mark" go with shards; or let a job of your own drop old partitions
 
       postgres.backfill = true (relay.toml, line 6): knows no shards: with shard.count each relay would send all rows
         hint: let one relay without shards send them first, or use republish
@@ -68,11 +68,8 @@ fn what_does_not_go_together_with_shards_is_refused() {
       shard.count = 0 (relay.toml, line 3): must be 1 to 64
     ");
     insta::assert_snapshot!(problems("shard.count = 2\noutbox.source = \"poll\"\nafter_publish.action = \"mark\"\nshard.index = \"0\""), @r#"
-    2 problems in the configuration
+    1 problem in the configuration
 
       shard.count = 2 (relay.toml, line 3): needs outbox.source = "wal": row filters of publications divide the rows
-
-      after_publish.action = "mark" (relay.toml, line 5): knows no shards: a relay would clean up rows that another one has not sent
-        hint: let a job of your own delete old rows: nobody needs them once they are committed
     "#);
 }
