@@ -1,6 +1,6 @@
 //! `after_publish.action = "drop-partitions"`, with the table and the functions of `sql/optional/partitions.sql`.
 
-use crate::fixture::{Outbox, eventually};
+use crate::fixture::{Outbox, Relay, eventually};
 use crate::kafka::{Message, OwnKafka};
 use crate::servers::client;
 
@@ -14,6 +14,14 @@ pub(crate) async fn partitioned() -> Outbox {
     outbox.sql(&file.replace("ARRAY['outbox_relay']", &format!("ARRAY['{}']", outbox.slot()))).await;
     outbox.sql(include_str!("../../sql/03_publication.sql")).await;
     outbox
+}
+
+/// Stops `relay`, and waits until the server has ended its sessions: one may still be looking for partitions to detach.
+async fn stop(outbox: &Outbox, relay: Relay) {
+    relay.stop().await;
+    let ended = "SELECT count(*) = 0 FROM pg_stat_activity
+                 WHERE datname = current_database() AND usename = 'outbox_relay'";
+    eventually("its sessions have ended", async || outbox.text(ended).await == "true").await;
 }
 
 /// Makes a partition of a month that is over.
@@ -48,7 +56,7 @@ async fn a_partition_goes_when_its_time_is_over_and_its_rows_are_sent() {
     let outbox = partitioned().await;
     let relay = outbox.relay(&[DROP]);
     relay.ready().await;
-    relay.stop().await;
+    stop(&outbox, relay).await;
     old_partition(&outbox, "outbox_old", 1).await;
     old_partition(&outbox, "outbox_older", 2).await;
     outbox.sql("CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT").await;
@@ -82,7 +90,7 @@ async fn a_partition_whose_rows_are_not_sent_is_not_dropped_whatever_is_killed()
     let kafka = OwnKafka::with_topic(&outbox.topic("order"));
     let relay = outbox.relay(&[DROP, &kafka.setting()]);
     relay.ready().await;
-    relay.stop().await;
+    stop(&outbox, relay).await;
     kafka.switch_off();
     old_partition(&outbox, "outbox_old", 1).await;
     insert(&outbox, "1", "2020-01-05").await;
@@ -111,7 +119,7 @@ async fn who_writes_to_the_table_is_waited_for_later() {
     let somebody = client(&outbox.database.info()).await;
     let relay = outbox.relay(&[DROP]);
     relay.ready().await;
-    relay.stop().await;
+    stop(&outbox, relay).await;
     old_partition(&outbox, "outbox_old", 1).await;
     somebody
         .batch_execute("BEGIN; INSERT INTO outbox (aggregate_type, aggregate_id, event_type, created_at) VALUES ('order', 'late', 'x', '2020-01-05')")
