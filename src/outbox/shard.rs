@@ -160,6 +160,11 @@ mod tests {
             ("a", 1_075_015_857),
             ("order-42", 1_198_831_424),
             ("žluťoučký-1-5", 610_563_415),
+            // Each part of the last block, which may be up to 11 bytes.
+            ("abcdefgh", -1_960_928_205),
+            ("abcdefghi", -92_131_489),
+            ("abcdefghijk", -1_483_803_693),
+            ("abcdefghijklmnopqrstuvw", -1_149_376_136),
             ("0123456789ab", -1_437_215_093),
             ("0123456789abc", -1_125_236_995),
             (&"x".repeat(1_000), -1_157_355_676),

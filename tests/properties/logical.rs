@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use outbox_relay::lsn::Lsn;
-use outbox_relay::outbox::{Record, RejectionReason, Spec};
+use outbox_relay::outbox::{Record, RejectionReason, Shard, Spec};
 use outbox_relay::relay::{Relay, Start, Step};
 use outbox_relay::wal::pgoutput::{Begin, Commit, Logical};
 use outbox_relay::wal::{PgTimestamp, Timelines};
@@ -14,21 +14,27 @@ use crate::wire::{Message, xlog_data};
 
 const TIME: PgTimestamp = PgTimestamp::from_micros(0);
 const COMMIT: Lsn = Lsn::new(100);
+const XID: u32 = 4711;
 
 /// A relay of messages with the prefix "outbox", if `prefix` is that, in a transaction.
 fn relay(prefix: Option<&str>) -> Relay {
+    relay_of(prefix, None)
+}
+
+/// The same for a shard.
+fn relay_of(prefix: Option<&str>, shard: Option<Shard>) -> Relay {
     let mut relay = Relay::new(Start {
         spec: Spec { message_prefix: prefix.map(str::to_owned), ..crate::wire::spec(&["public"]) },
         outboxes: Vec::new(),
         source: Some("7/slot".to_owned()),
         timelines: Timelines::only(1),
         confirmed_flush: Lsn::new(50),
-        shard: None,
+        shard,
         max_in_flight: usize::MAX,
         skip: HashSet::from([Bytes::from_static(b"skipped")]),
         dead_letters: None,
     });
-    let begin = Message::Begin(Begin { commit_lsn: COMMIT, commit_time: TIME, xid: 1 });
+    let begin = Message::Begin(Begin { commit_lsn: COMMIT, commit_time: TIME, xid: XID });
     assert_eq!(relay.wal(xlog_data(Lsn::ZERO, TIME, &begin)).unwrap(), Step::Nothing);
     relay
 }
@@ -101,4 +107,38 @@ fn a_message_may_be_passed_over_or_rejected_like_a_row() {
         "{}",
         rejection.detail
     );
+}
+
+#[test]
+fn a_message_is_sent_by_the_shard_that_its_key_hashes_to_and_by_no_other() {
+    for count in 2..=5 {
+        for shard in Shard::all(count) {
+            let mut relay = relay_of(Some("outbox"), Some(shard));
+            let sent = !matches!(take(&mut relay, &logical(true, "outbox", EVENT)), Step::Nothing);
+            assert_eq!(sent, shard.has(Some(b"42")), "{shard:?}");
+            // What has no key that could be read is where NULL is.
+            let unreadable = take(&mut relay, &logical(true, "outbox", "no JSON"));
+            assert_eq!(
+                matches!(unreadable, Step::Rejected(_)),
+                shard.index == 0,
+                "{shard:?}: {unreadable:?}"
+            );
+            let keyless = r#"{"id": "2", "aggregate_type": "order", "payload": {}}"#;
+            let keyless = take(&mut relay, &logical(true, "outbox", keyless));
+            assert_eq!(keyless == Step::Nothing, shard.index != 0, "{shard:?}: {keyless:?}");
+            // Positions are the transaction's, not the shard's.
+            if let Step::Record(record) = keyless {
+                assert!(position(&record).ends_with(b"-00000003"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_transaction_that_is_being_received_is_known_by_its_number() {
+    let mut relay = relay(None);
+    assert_eq!(relay.xid(), Some(XID));
+    let end_lsn = Transaction::new(COMMIT, TIME).end_lsn();
+    take(&mut relay, &Message::Commit(Commit { commit_lsn: COMMIT, end_lsn, commit_time: TIME }));
+    assert_eq!(relay.xid(), None);
 }
