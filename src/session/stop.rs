@@ -38,11 +38,17 @@ impl Session<'_> {
         self.send_feedback(now);
         self.show(now, State::Draining);
         self.connection.queue_copy_done();
-        let position = self.relay.position().lsn();
-        if self.connection.finish(GOODBYE).await {
-            tracing::info!(confirmed = %position, "stopped");
-        } else {
-            tracing::warn!(confirmed = %position, "stopped; PostgreSQL did not answer, and may send the last events again");
+        let (position, answered) = (self.relay.position().lsn(), self.connection.finish(GOODBYE).await);
+        match (&self.rows, answered) {
+            (None, true) => tracing::info!(confirmed = %position, "stopped"),
+            (None, false) => {
+                tracing::warn!(confirmed = %position, "stopped; PostgreSQL did not answer, and may send the last events again");
+            }
+            // Rows that come by a query have no position.
+            (Some(_), true) => tracing::info!("stopped"),
+            (Some(_), false) => {
+                tracing::warn!("stopped; PostgreSQL did not answer, and the last rows may be sent again")
+            }
         }
         Ok(())
     }

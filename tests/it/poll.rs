@@ -144,6 +144,8 @@ async fn pending_rows_are_sent_in_the_order_of_their_time_and_marked() {
     relay.metric_becomes(&metric, 2999.0).await;
     let log = relay.stop().await;
     assert!(!log.contains("WARN"), "{log}");
+    // There is no position in any log that could be told.
+    assert!(log.contains("INFO stopped\n") && !log.contains("confirmed="), "{log}");
     site.drop().await;
 }
 
