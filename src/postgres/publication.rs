@@ -83,7 +83,7 @@ impl Publication {
 }
 
 /// The first release whose publications can leave out columns and rows.
-const LISTS_COLUMNS: u32 = 150_000;
+pub(super) const LISTS_FILTERS: u32 = 150_000;
 
 impl Catalog {
     /// The publication `name`; `None` if there is none. It, or a table in it, may be newer than `slot` if the transaction
@@ -108,7 +108,7 @@ impl Catalog {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let details = if version_num >= LISTS_COLUMNS {
+        let details = if version_num >= LISTS_FILTERS {
             "t.attnames::text[], t.rowfilter"
         } else {
             "NULL::text[], NULL::text"

@@ -11,7 +11,7 @@ use super::cleaning::Cleaning;
 use super::control::{Catalog, Slot, Table, wrong};
 use super::error::Error;
 use super::outboxes::{self, Meant};
-use super::publication::Publication;
+use super::publication::{LISTS_FILTERS, Publication};
 use super::shards::ShardSeen;
 use crate::config::AfterPublish;
 use crate::outbox::{Spec, TableName, TablePattern};
@@ -35,9 +35,6 @@ pub struct Survey {
     /// All shards of the layout; none if there is only one relay.
     pub shards: Vec<ShardSeen>,
 }
-
-/// The first release whose publications have row filters.
-const LISTS_FILTERS: u32 = 150_000;
 
 /// A server: its version, and what it is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]

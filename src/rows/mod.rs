@@ -17,4 +17,4 @@ mod table;
 mod tests;
 
 pub use stream::{Gone, Numbers, Row, RowStream};
-pub use table::{CREATED_AT, Read, RowTable, Version};
+pub use table::{Read, RowTable, Version};

@@ -9,9 +9,6 @@ use crate::postgres::survey::{Column, Outbox};
 use crate::wal::PgTimestamp;
 use crate::wal::pgoutput::{self, Relation, RelationId};
 
-/// The column with the time of an event, where `outbox.columns.timestamp` names none: that of `sql/01_table.sql`.
-pub const CREATED_AT: &str = "created_at";
-
 /// A table, and how its rows are read.
 #[derive(Debug, Clone)]
 pub struct RowTable {
@@ -62,7 +59,7 @@ impl RowTable {
         let mapped = shape.mapped_columns();
         let columns: Vec<_> = mapped.iter().filter_map(|(name, _)| column(name)).collect();
         let id_index = columns.iter().position(|column| column.name == shape.columns.id)?;
-        let time = column(shape.columns.timestamp.as_deref().unwrap_or(CREATED_AT)).cloned();
+        let time = column(shape.columns.age()).cloned();
         let id = column(&shape.columns.id)?.clone();
         Some(Self {
             relation: Relation {
