@@ -340,7 +340,7 @@ pub(crate) fn wrong(action: &'static str) -> impl Fn(tokio_postgres::Error) -> E
 }
 
 /// Object id, schema and name; `None` where an outer join found no table.
-fn table(row: &Row) -> Result<Option<Table>, tokio_postgres::Error> {
+pub(super) fn table(row: &Row) -> Result<Option<Table>, tokio_postgres::Error> {
     let (id, schema, name): (Option<u32>, _, _) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let name = Option::zip(schema, name).map(|(schema, name)| TableName { schema, name });
     Ok(id.zip(name).map(|(id, name)| Table { id: RelationId(id), name }))

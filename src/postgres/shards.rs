@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::control::{Catalog, Table, wrong};
+use super::control::{Catalog, Table, table, wrong};
 use super::error::Error;
-use crate::outbox::TableName;
-use crate::wal::pgoutput::RelationId;
 
 /// The publication and the slot of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +27,7 @@ impl Catalog {
         const ACTION: &str = "look at the shards";
         let (publications, slots): (Vec<_>, Vec<_>) =
             parts.iter().map(|(p, s)| (p.as_str(), s.as_str())).unzip();
-        let sql = "SELECT p.pubname::text, c.oid, t.schemaname::text, t.tablename::text, t.rowfilter \
+        let sql = "SELECT c.oid, t.schemaname::text, t.tablename::text, t.rowfilter, p.pubname::text \
                      FROM pg_publication p \
                      LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname \
                      LEFT JOIN pg_namespace n ON n.nspname = t.schemaname \
@@ -38,15 +36,9 @@ impl Catalog {
         let rows = self.query(ACTION, sql, &[&publications]).await?;
         let mut filters: BTreeMap<String, Vec<(Table, Option<String>)>> = BTreeMap::new();
         for row in &rows {
-            let table = || {
-                let (id, schema, name): (Option<u32>, Option<String>, Option<String>) =
-                    (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-                let name = schema.zip(name).map(|(schema, name)| TableName { schema, name });
-                let table = id.zip(name).map(|(id, name)| Table { id: RelationId(id), name });
-                Ok((row.try_get::<_, String>(0)?, table, row.try_get::<_, Option<String>>(4)?))
-            };
-            let (publication, table, filter) = table().map_err(wrong(ACTION))?;
-            let tables = filters.entry(publication).or_default();
+            let table = table(row).map_err(wrong(ACTION))?;
+            let filter: Option<String> = row.try_get(3).map_err(wrong(ACTION))?;
+            let tables = filters.entry(row.try_get(4).map_err(wrong(ACTION))?).or_default();
             tables.extend(table.map(|table| (table, filter)));
         }
         let sql = "SELECT slot_name::text FROM pg_replication_slots WHERE slot_name::text = ANY($1)";
